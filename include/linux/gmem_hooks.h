@@ -1,0 +1,174 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * GMEM hooks: everything that core MM calls.
+ *
+ * Each hook is an inline that a static key turns into a no-op until the first
+ * device registers, then a test of the process's own state, then a call.
+ * Without CONFIG_GMEM each is an empty inline, so callers need no #ifdef.
+ */
+#ifndef _LINUX_GMEM_HOOKS_H
+#define _LINUX_GMEM_HOOKS_H
+
+#include <linux/jump_label.h>
+#include <linux/mm_types.h>
+
+struct vm_fault;
+
+#ifdef CONFIG_GMEM
+
+DECLARE_STATIC_KEY_FALSE(gm_key);
+
+vm_fault_t __gm_host_fault(struct vm_fault *vmf);
+void __gm_zap_pte(struct mm_struct *mm, unsigned long addr);
+int __gm_fork(struct vm_area_struct *vma);
+int __gm_mremap(struct vm_area_struct *vma, unsigned long start,
+		unsigned long len);
+void __gm_exit(struct mm_struct *mm);
+int __gm_query(struct mm_struct *mm, unsigned long addr);
+
+/**
+ * gm_active() - does a process have pages that GMEM must be told about?
+ * @mm: address space
+ *
+ * Context: Any context.
+ * Return: true when @mm has a gm_as.
+ */
+static inline bool gm_active(const struct mm_struct *mm)
+{
+	return static_branch_unlikely(&gm_key) && READ_ONCE(mm->gm_as);
+}
+
+/**
+ * gm_host_fault() - CPU access to a page that a device owns
+ * @vmf: fault on a GMEM marker, page table not mapped or locked
+ *
+ * Context: mmap lock or VMA lock held for reading. Sleeps.
+ * Return: as do_swap_page().
+ */
+static inline vm_fault_t gm_host_fault(struct vm_fault *vmf)
+{
+	return __gm_host_fault(vmf);
+}
+
+/**
+ * gm_zap_pte() - a GMEM marker is being cleared for good
+ * @mm: address space
+ * @addr: address of the page
+ *
+ * The device's copy of the page is given up with the marker.
+ *
+ * Context: Page table lock of @addr held, between the start and the end of an
+ * MMU notifier range over @addr. Never sleeps or allocates.
+ */
+static inline void gm_zap_pte(struct mm_struct *mm, unsigned long addr)
+{
+	if (gm_active(mm))
+		__gm_zap_pte(mm, addr);
+}
+
+/**
+ * gm_fork() - a VMA is about to be copied to a child
+ * @vma: VMA of the parent
+ *
+ * Brings what devices hold of @vma home, so that the child can share it.
+ *
+ * Context: mmap lock and VMA lock of the parent held for writing. Sleeps.
+ * Return: 0, or a negative errno that fails the fork.
+ */
+static inline int gm_fork(struct vm_area_struct *vma)
+{
+	return gm_active(vma->vm_mm) ? __gm_fork(vma) : 0;
+}
+
+/**
+ * gm_mremap() - a range is about to move to other addresses
+ * @vma: VMA of the old range
+ * @start: first byte of the old range
+ * @len: bytes
+ *
+ * Brings what devices hold of the range home, since the logical page table is
+ * indexed by address.
+ *
+ * Context: mmap lock and VMA lock held for writing. Sleeps.
+ * Return: 0, or a negative errno with which the move must not happen.
+ */
+static inline int gm_mremap(struct vm_area_struct *vma, unsigned long start,
+			    unsigned long len)
+{
+	return gm_active(vma->vm_mm) ? __gm_mremap(vma, start, len) : 0;
+}
+
+/**
+ * gm_exit() - an address space has been torn down
+ * @mm: address space, all of it unmapped
+ *
+ * Context: End of exit_mmap(). Sleeps.
+ */
+static inline void gm_exit(struct mm_struct *mm)
+{
+	if (mm->gm_as)
+		__gm_exit(mm);
+}
+
+/**
+ * gm_mm_init() - a new address space starts without GMEM state
+ * @mm: address space, maybe a copy of another one
+ *
+ * Context: Any context, @mm not yet published.
+ */
+static inline void gm_mm_init(struct mm_struct *mm)
+{
+	mm->gm_as = NULL;
+}
+
+/**
+ * gm_query() - which device memory holds a page?
+ * @mm: address space
+ * @addr: address
+ *
+ * Context: mmap lock held for reading.
+ * Return: an hnode id, or -ENOENT when no device owns the page.
+ */
+static inline int gm_query(struct mm_struct *mm, unsigned long addr)
+{
+	return gm_active(mm) ? __gm_query(mm, addr) : -ENOENT;
+}
+
+#else /* !CONFIG_GMEM */
+
+static inline vm_fault_t gm_host_fault(struct vm_fault *vmf)
+{
+	return VM_FAULT_SIGBUS;
+}
+
+static inline void gm_zap_pte(struct mm_struct *mm, unsigned long addr)
+{
+}
+
+static inline int gm_fork(struct vm_area_struct *vma)
+{
+	return 0;
+}
+
+static inline int gm_mremap(struct vm_area_struct *vma, unsigned long start,
+			    unsigned long len)
+{
+	return 0;
+}
+
+static inline void gm_exit(struct mm_struct *mm)
+{
+}
+
+static inline void gm_mm_init(struct mm_struct *mm)
+{
+}
+
+static inline int gm_query(struct mm_struct *mm, unsigned long addr)
+{
+	return -ENOENT;
+}
+
+#endif /* CONFIG_GMEM */
+
+#endif /* _LINUX_GMEM_HOOKS_H */
