@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * GMEM address spaces, and devices attached to them.
+ *
+ * A gm_as hangs off its mm from the first use to the end of exit_mmap(), and
+ * outlives it while a context still points at it.  A context is made and
+ * destroyed by its driver; the process may die at any time in between, after
+ * which the context is dead: it has no translations and gets no new ones.
+ */
+#include <linux/export.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+
+#include "gmem.h"
+
+static struct gm_as *gm_as_alloc(struct mm_struct *mm)
+{
+	struct gm_as *as = kzalloc(sizeof(*as), GFP_KERNEL_ACCOUNT);
+
+	if (!as)
+		return NULL;
+
+	kref_init(&as->ref);
+	mmgrab(mm);
+	as->mm = mm;
+	vm_object_init(&as->vmo);
+	init_rwsem(&as->ctx_sem);
+	INIT_LIST_HEAD(&as->contexts);
+	spin_lock_init(&as->dead_lock);
+	as->dead = GM_LOC_NONE;
+	return as;
+}
+
+static void gm_as_release(struct kref *ref)
+{
+	struct gm_as *as = container_of(ref, struct gm_as, ref);
+
+	WARN_ON(!xa_empty(&as->vmo.pages) || as->dead != GM_LOC_NONE);
+	mmdrop(as->mm);
+	kfree(as);
+}
+
+void gm_as_get(struct gm_as *as)
+{
+	kref_get(&as->ref);
+}
+
+bool gm_as_tryget(struct gm_as *as)
+{
+	return kref_get_unless_zero(&as->ref);
+}
+
+void gm_as_put(struct gm_as *as)
+{
+	kref_put(&as->ref, gm_as_release);
+}
+
+struct gm_as *gm_as_create(struct mm_struct *mm)
+{
+	struct gm_as *as = READ_ONCE(mm->gm_as);
+	struct gm_as *fresh;
+
+	if (!as) {
+		fresh = gm_as_alloc(mm);
+		if (!fresh)
+			return ERR_PTR(-ENOMEM);
+		as = cmpxchg(&mm->gm_as, NULL, fresh);
+		if (as)
+			gm_as_put(fresh);
+		else
+			as = fresh;
+	}
+	/* The mm has users, so its own reference is still there. */
+	gm_as_get(as);
+	return as;
+}
+EXPORT_SYMBOL_GPL(gm_as_create);
+
+void gm_as_destroy(struct gm_as *as)
+{
+	if (as)
+		gm_as_put(as);
+}
+EXPORT_SYMBOL_GPL(gm_as_destroy);
+
+void __gm_exit(struct mm_struct *mm)
+{
+	struct gm_as *as = mm->gm_as;
+
+	/* Every marker was zapped, and every entry went with its marker. */
+	VM_WARN_ON_ONCE(!xa_empty(&as->vmo.pages));
+	mm->gm_as = NULL;
+	gm_as_put(as);
+}
+
+/*
+ * A run whose page is gone goes back to its hnode, but not while a device may
+ * still hold a translation to it because an invalidation was put off.
+ *
+ * Context: Any context that may take spinlocks; never sleeps.
+ */
+void gm_run_retire(struct gm_as *as, unsigned long loc)
+{
+	bool deferred;
+
+	spin_lock(&as->dead_lock);
+	deferred = as->deferred;
+	if (deferred) {
+		gm_run_disown(loc, as->dead);
+		as->dead = loc;
+	}
+	spin_unlock(&as->dead_lock);
+	if (!deferred)
+		gm_run_free(loc);
+}
+
+/*
+ * The owner of a BUSY block is done: let the block go, and its run if nobody
+ * uses it.
+ *
+ * Context: Any context that may take spinlocks; never sleeps.
+ */
+void gm_block_done(struct gm_as *as, struct gm_block *block)
+{
+	unsigned long loc = vm_object_release(&as->vmo, block);
+
+	if (loc != GM_LOC_NONE)
+		gm_run_retire(as, loc);
+}
+
+static struct gm_context *gm_context_alloc(struct gm_as *as,
+					   struct gm_dev *gdev,
+					   unsigned int flags, void *drvdata)
+{
+	struct gm_context *ctx = kzalloc(sizeof(*ctx), GFP_KERNEL_ACCOUNT);
+
+	if (!ctx)
+		return NULL;
+
+	ctx->gdev = gdev;
+	ctx->as = as;
+	ctx->flags = flags;
+	ctx->drvdata = drvdata;
+	INIT_LIST_HEAD(&ctx->as_link);
+	INIT_LIST_HEAD(&ctx->dev_link);
+	mutex_init(&ctx->map_lock);
+	spin_lock_init(&ctx->inval_lock);
+	init_waitqueue_head(&ctx->inval_wait);
+	xa_init(&ctx->windows);
+	gm_as_get(as);
+	return ctx;
+}
+
+static void gm_context_free(struct gm_context *ctx)
+{
+	gm_as_put(ctx->as);
+	kfree(ctx);
+}
+
+struct gm_context *gm_as_attach(struct gm_as *as, struct gm_dev *gdev,
+				unsigned int flags, void *drvdata)
+{
+	struct gm_context *ctx;
+	int ret;
+
+	if (flags & ~GM_ATTACH_STRICT)
+		return ERR_PTR(-EINVAL);
+	if (!mmget_not_zero(as->mm))
+		return ERR_PTR(-ESRCH);
+
+	ctx = gm_context_alloc(as, gdev, flags, drvdata);
+	if (!ctx) {
+		ret = -ENOMEM;
+		goto err_mm;
+	}
+	ret = gdev->mmu->pmap_create(ctx);
+	if (ret)
+		goto err_ctx;
+	ret = gm_ctx_inval_register(ctx);
+	if (ret)
+		goto err_pmap;
+
+	mutex_lock(&gdev->lock);
+	list_add_tail(&ctx->dev_link, &gdev->contexts);
+	mutex_unlock(&gdev->lock);
+	down_write(&as->ctx_sem);
+	ctx->born = as->births++;
+	list_add_tail(&ctx->as_link, &as->contexts);
+	up_write(&as->ctx_sem);
+	mmput(as->mm);
+	return ctx;
+
+err_pmap:
+	gdev->mmu->pmap_destroy(ctx);
+err_ctx:
+	gm_context_free(ctx);
+err_mm:
+	mmput(as->mm);
+	return ERR_PTR(ret);
+}
+EXPORT_SYMBOL_GPL(gm_as_attach);
+
+void gm_as_detach(struct gm_context *ctx)
+{
+	struct gm_dev *gdev;
+
+	if (!ctx)
+		return;
+
+	gdev = ctx->gdev;
+	gm_remote_destroy(ctx);
+	/*
+	 * Kills the context, if the process's exit has not, and leaves no
+	 * translation.  A recall that still finds it in the list unmaps what
+	 * is not there.
+	 */
+	gm_ctx_inval_unregister(ctx);
+	down_write(&ctx->as->ctx_sem);
+	list_del(&ctx->as_link);
+	up_write(&ctx->as->ctx_sem);
+	mutex_lock(&gdev->lock);
+	list_del(&ctx->dev_link);
+	mutex_unlock(&gdev->lock);
+	gdev->mmu->pmap_destroy(ctx);
+	gm_context_free(ctx);
+}
+EXPORT_SYMBOL_GPL(gm_as_detach);

@@ -1,0 +1,468 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Making room in device memory.
+ *
+ * Only the hnode's own thread evicts, so that a fault never touches another
+ * process while it holds locks of its own.  Who finds no room drops every
+ * lock, asks for a pass of the thread, and waits for its end or for room.  A
+ * pass looks at each chunk that is in use at most once, oldest first, so it
+ * ends whatever happens.  The first round takes what it can get without
+ * waiting.  Only when that frees nothing does a second one wait for mmap locks
+ * and BUSY blocks, since one process that is stuck must not keep the memory
+ * from all others.
+ *
+ * Evacuation is the same without end: rounds until nothing is left.
+ */
+#include <kunit/static_stub.h>
+#include <linux/kthread.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+#include <linux/wait.h>
+
+#include "gmem.h"
+
+/* How often one run is tried before the next one has its turn. */
+#define GM_EVICT_TRIES	3
+
+/*
+ * One pass makes room for at most this part of the memory, however many wait:
+ * what came in last must have a chance to be used before it goes.
+ */
+#define GM_EVICT_PART	4
+
+/* --- one run --------------------------------------------------------------- */
+
+/* Is there hope that @ret is different next time? */
+static bool gm_evict_again(int ret, unsigned int flags)
+{
+	return (ret == -EAGAIN && !(flags & GM_RECALL_NOWAIT)) ||
+	       (ret == -EIO && flags & GM_RECALL_POISON);
+}
+
+/* Recall what @vma has of the run at @vpn.  The last attempt may lose it. */
+static int gm_evict_vma(struct vm_area_struct *vma, unsigned long vpn,
+			unsigned int flags)
+{
+	unsigned long addr = vpn << PAGE_SHIFT;
+	int tries = GM_EVICT_TRIES, ret;
+
+	do {
+		ret = gm_recall(vma, addr, flags & ~GM_RECALL_POISON,
+				NUMA_NO_NODE);
+	} while (--tries && gm_evict_again(ret, flags));
+	if (ret == -EIO && flags & GM_RECALL_POISON)
+		ret = gm_recall(vma, addr, flags, NUMA_NO_NODE);
+	return ret == -ENOENT || ret == -EHWPOISON ? 0 : ret;
+}
+
+/*
+ * A run may reach over several VMAs, and over addresses that were unmapped and
+ * whose PTEs are on their way out; those disappear by themselves.
+ */
+static int gm_evict_pages(const struct gm_victim *victim, unsigned int flags)
+{
+	struct vm_object *vmo = &victim->as->vmo;
+	unsigned long vpn = victim->vpn;
+	unsigned long last = vpn + (1UL << gm_loc_order(victim->loc)) - 1;
+	struct vm_area_struct *vma;
+	unsigned long first;
+	int ret = 0, err;
+
+	mmap_assert_locked(victim->as->mm);
+	while (vpn <= last) {
+		vpn = vm_object_next(vmo, vpn, last);
+		if (vpn > last)
+			break;
+		/* Somebody else freed it, and it is used for another page. */
+		if (vm_object_find(vmo, vpn, &first) != victim->loc) {
+			vpn++;
+			continue;
+		}
+		vma = find_vma(victim->as->mm, vpn << PAGE_SHIFT);
+		if (!vma)
+			return -EAGAIN;
+		if (vma->vm_start > vpn << PAGE_SHIFT) {
+			vpn = vma->vm_start >> PAGE_SHIFT;
+			ret = -EAGAIN;
+			continue;
+		}
+		err = gm_evict_vma(vma, vpn, flags);
+		if (err)
+			return err;
+		vpn = vma->vm_end >> PAGE_SHIFT;
+	}
+	return ret;
+}
+
+/**
+ * gm_evict_run() - bring a run home, in whatever process it is
+ * @victim: from gm_hnode_victims(); its reference is dropped
+ * @flags: GM_RECALL_*; without %GM_RECALL_NOWAIT it waits for the mmap lock and
+ * for BUSY blocks; with %GM_RECALL_POISON what still cannot be read after
+ * several attempts is lost
+ *
+ * Context: Process context without locks. Sleeps.
+ * Return: 0 when the run is gone or about to go; -ESRCH when the process is
+ * exiting; -EAGAIN; or an error of gm_recall().
+ */
+int gm_evict_run(struct gm_victim *victim, unsigned int flags)
+{
+	struct mm_struct *mm = victim->as->mm;
+	int ret = -ESRCH;
+
+	if (mmget_not_zero(mm)) {
+		if (!(flags & GM_RECALL_NOWAIT))
+			mmap_read_lock(mm);
+		else if (!mmap_read_trylock(mm))
+			ret = -EAGAIN;
+		if (ret != -EAGAIN) {
+			ret = gm_evict_pages(victim, flags);
+			mmap_read_unlock(mm);
+		}
+		/* The last user's exit_mmap() is not for this thread. */
+		mmput_async(mm);
+	}
+	gm_as_put(victim->as);
+	return ret;
+}
+
+/* --- whom to evict ------------------------------------------------------------ */
+
+static bool gm_victim_set(struct gm_victim *victim, struct gm_hnode *hnode,
+			  const struct gm_chunk *chunk, unsigned long page,
+			  unsigned int order)
+{
+	const struct gm_run *run = chunk->whole ? &chunk->run :
+						  &chunk->parts[page];
+
+	if (!run->as || !gm_as_tryget(run->as))
+		return false;
+
+	victim->as = run->as;
+	victim->vpn = run->vpn;
+	victim->loc = gm_loc(hnode->index,
+			     chunk->index * GM_CHUNK_PAGES + page, order);
+	return true;
+}
+
+/**
+ * gm_hnode_victims() - the runs of the oldest chunk
+ * @hnode: hnode
+ * @victims: out: runs, each with a reference to its owner for gm_evict_run()
+ * @max: room in @victims; %GM_CHUNK_PAGES is always enough
+ *
+ * The chunk becomes the youngest, so that the next call picks another one.
+ *
+ * Context: Any context that may take spinlocks.
+ * Return: how many, maybe 0; -ENOENT when nothing is in use.
+ */
+int gm_hnode_victims(struct gm_hnode *hnode, struct gm_victim *victims,
+		     int max)
+{
+	struct gm_chunk *chunk;
+	unsigned long page;
+	int nr = 0;
+
+	spin_lock(&hnode->lock);
+	chunk = list_first_entry_or_null(&hnode->lru, struct gm_chunk, lru);
+	if (!chunk) {
+		nr = -ENOENT;
+		goto unlock;
+	}
+	list_move_tail(&chunk->lru, &hnode->lru);
+	if (chunk->whole) {
+		nr = gm_victim_set(victims, hnode, chunk, 0, GM_ORDER_2M);
+		goto unlock;
+	}
+	for_each_set_bit(page, chunk->head, GM_CHUNK_PAGES) {
+		if (nr == max)
+			break;
+		nr += gm_victim_set(victims + nr, hnode, chunk, page,
+				    test_bit(page, chunk->large) ?
+				    GM_ORDER_64K : 0);
+	}
+unlock:
+	spin_unlock(&hnode->lock);
+	return nr;
+}
+
+/* --- passes --------------------------------------------------------------------- */
+
+/* The largest run that somebody who wants @nr_pages will try to take. */
+static unsigned int gm_want_order(unsigned long nr_pages)
+{
+	if (nr_pages >= GM_CHUNK_PAGES)
+		return GM_ORDER_2M;
+	return nr_pages >= 1UL << GM_ORDER_64K ? GM_ORDER_64K : 0;
+}
+
+/* Is there room for @nr_pages, in pieces that suit someone who wants @unit? */
+static bool gm_hnode_fits(struct gm_hnode *hnode, unsigned long nr_pages,
+			  unsigned long unit)
+{
+	unsigned int order = gm_want_order(unit);
+
+	lockdep_assert_held(&hnode->lock);
+	if (hnode->closing)
+		return !hnode->used;
+	return hnode->used + nr_pages <= hnode->limit &&
+	       gm_buddy_nr_free(&hnode->buddy, order) << order >= nr_pages;
+}
+
+/*
+ * Evict until there is room, or every chunk that was in use had its turn.
+ *
+ * Return: true when anything was freed meanwhile, by whomever.
+ */
+static bool gm_evict_round(struct gm_hnode *hnode, unsigned long nr_pages,
+			   unsigned long unit, unsigned int flags)
+{
+	struct gm_victim *victims = hnode->victims;
+	unsigned long chunks, freed;
+	bool enough, progress;
+	int i, nr;
+
+	spin_lock(&hnode->lock);
+	chunks = hnode->buddy.nr_chunks - hnode->buddy.free_chunks;
+	freed = hnode->freed;
+	enough = gm_hnode_fits(hnode, nr_pages, unit);
+	spin_unlock(&hnode->lock);
+
+	for (; chunks && !enough; chunks--) {
+		nr = gm_hnode_victims(hnode, victims, GM_CHUNK_PAGES);
+		if (nr < 0)
+			break;
+		for (i = 0; i < nr; i++) {
+			gm_evict_run(&victims[i], flags);
+			cond_resched();
+		}
+		spin_lock(&hnode->lock);
+		enough = gm_hnode_fits(hnode, nr_pages, unit);
+		spin_unlock(&hnode->lock);
+	}
+
+	spin_lock(&hnode->lock);
+	progress = enough || hnode->freed != freed;
+	spin_unlock(&hnode->lock);
+	return progress;
+}
+
+/* Serve everybody who asked until now. */
+static void gm_evict_pass(struct gm_hnode *hnode)
+{
+	const unsigned int flags = GM_RECALL_WHOLE | GM_RECALL_EVICT;
+	unsigned long want, unit;
+
+	spin_lock(&hnode->lock);
+	unit = min(hnode->evict_max, hnode->limit);
+	want = min(hnode->evict_want, max(unit, hnode->limit / GM_EVICT_PART));
+	hnode->evict_asked = false;
+	hnode->evict_want = 0;
+	hnode->evict_max = 0;
+	hnode->evict_seq++;
+	spin_unlock(&hnode->lock);
+
+	if (!gm_evict_round(hnode, want, unit, flags | GM_RECALL_NOWAIT))
+		gm_evict_round(hnode, want, unit, flags);
+
+	spin_lock(&hnode->lock);
+	hnode->evict_seq++;
+	wake_up(&hnode->space_wait);
+	spin_unlock(&hnode->lock);
+}
+
+static bool gm_hnode_unused(struct gm_hnode *hnode)
+{
+	bool unused;
+
+	spin_lock(&hnode->lock);
+	unused = !hnode->used;
+	spin_unlock(&hnode->lock);
+	return unused;
+}
+
+/*
+ * Rounds until nothing is left.  Whoever holds something up, a short host
+ * memory or a process that is exiting, gets time in between.
+ */
+static void gm_evict_all(struct gm_hnode *hnode)
+{
+	while (!gm_hnode_unused(hnode)) {
+		if (!gm_evict_round(hnode, 0, 0, GM_RECALL_WHOLE |
+				    GM_RECALL_EVICT | GM_RECALL_POISON))
+			schedule_timeout_idle(HZ / 50);
+	}
+}
+
+/* --- the thread -------------------------------------------------------------------- */
+
+static bool gm_evict_asked(struct gm_hnode *hnode)
+{
+	bool asked;
+
+	spin_lock(&hnode->lock);
+	asked = hnode->evict_asked;
+	spin_unlock(&hnode->lock);
+	return asked;
+}
+
+static int gm_evictor(void *data)
+{
+	struct gm_hnode *hnode = data;
+
+	for (;;) {
+		wait_event_idle(hnode->evict_wait, gm_evict_asked(hnode) ||
+				kthread_should_stop());
+		if (kthread_should_stop())
+			break;
+		gm_evict_pass(hnode);
+		if (READ_ONCE(hnode->closing))
+			gm_evict_all(hnode);
+	}
+	return 0;
+}
+
+/**
+ * gm_evictor_start() - start the thread that makes room
+ * @hnode: hnode with its id
+ *
+ * Context: Process context. Sleeps.
+ * Return: 0, -ENOMEM or -EINTR.
+ */
+int gm_evictor_start(struct gm_hnode *hnode)
+{
+	struct task_struct *task;
+
+	KUNIT_STATIC_STUB_REDIRECT(gm_evictor_start, hnode);
+
+	hnode->victims = kvmalloc_array(GM_CHUNK_PAGES,
+					sizeof(*hnode->victims), GFP_KERNEL);
+	if (!hnode->victims)
+		return -ENOMEM;
+	task = kthread_run(gm_evictor, hnode, "gm_evict/%d", hnode->id);
+	if (IS_ERR(task)) {
+		kvfree(hnode->victims);
+		return PTR_ERR(task);
+	}
+	hnode->evictor = task;
+	return 0;
+}
+
+/**
+ * gm_evictor_stop() - the reverse of gm_evictor_start()
+ * @hnode: hnode of which nothing is in use
+ *
+ * Context: Process context. Sleeps.
+ */
+void gm_evictor_stop(struct gm_hnode *hnode)
+{
+	KUNIT_STATIC_STUB_REDIRECT(gm_evictor_stop, hnode);
+
+	kthread_stop(hnode->evictor);
+	kvfree(hnode->victims);
+}
+
+/* --- asking and waiting -------------------------------------------------------------- */
+
+static void __gm_evict_ask(struct gm_hnode *hnode, unsigned long nr_pages)
+{
+	lockdep_assert_held(&hnode->lock);
+	hnode->evict_want += nr_pages;
+	hnode->evict_max = max(hnode->evict_max, nr_pages);
+	hnode->evict_asked = true;
+	wake_up(&hnode->evict_wait);
+}
+
+/**
+ * gm_evict_ask() - have room made
+ * @hnode: hnode
+ * @nr_pages: for this many pages; 0 only to get below the limit
+ *
+ * Context: Any context that may take spinlocks; never sleeps.
+ */
+void gm_evict_ask(struct gm_hnode *hnode, unsigned long nr_pages)
+{
+	spin_lock(&hnode->lock);
+	__gm_evict_ask(hnode, nr_pages);
+	spin_unlock(&hnode->lock);
+}
+
+static bool gm_space_settled(struct gm_hnode *hnode, unsigned long nr_pages,
+			     unsigned long seq)
+{
+	bool settled;
+
+	spin_lock(&hnode->lock);
+	settled = hnode->closing || (long)(hnode->evict_seq - seq) >= 0 ||
+		  gm_hnode_fits(hnode, nr_pages, nr_pages);
+	spin_unlock(&hnode->lock);
+	return settled;
+}
+
+/**
+ * gm_wait_for_space() - wait until a full device may have room again
+ * @hnode: the caller has a reference, or a context of its device
+ * @nr_pages: wanted
+ *
+ * Somebody else may take the room first, so a caller should not try for ever.
+ *
+ * Context: Process context, no locks at all. Sleeps.
+ * Return: 0 when there may be room; -ENOSPC when all that could be evicted made
+ * none, the limit allows none or the device is going away; -EINTR when the
+ * caller is being killed.
+ */
+int gm_wait_for_space(struct gm_hnode *hnode, unsigned long nr_pages)
+{
+	unsigned long seq, freed;
+	bool wait;
+	int ret;
+
+	might_sleep();
+	spin_lock(&hnode->lock);
+	if (hnode->closing || nr_pages > hnode->limit) {
+		spin_unlock(&hnode->lock);
+		return -ENOSPC;
+	}
+	/* The end of the first pass that has not begun yet. */
+	seq = (hnode->evict_seq + 3) & ~1UL;
+	freed = hnode->freed;
+	wait = !gm_hnode_fits(hnode, nr_pages, nr_pages);
+	if (wait)
+		__gm_evict_ask(hnode, nr_pages);
+	spin_unlock(&hnode->lock);
+	if (!wait)
+		return 0;
+
+	ret = wait_event_killable(hnode->space_wait,
+				  gm_space_settled(hnode, nr_pages, seq));
+	if (ret)
+		return -EINTR;
+
+	spin_lock(&hnode->lock);
+	if (hnode->closing || (hnode->freed == freed &&
+			       !gm_hnode_fits(hnode, nr_pages, nr_pages)))
+		ret = -ENOSPC;
+	spin_unlock(&hnode->lock);
+	return ret;
+}
+
+/**
+ * gm_hnode_evacuate() - bring everything home, for good
+ * @hnode: hnode, which hands out nothing from now on
+ *
+ * Waits for processes whose host memory is short.  What the device cannot give
+ * back any more is lost and marked so.
+ *
+ * Context: Process context, no locks that a fault or an exit could need. Sleeps
+ * until nothing is in use; cannot fail.
+ */
+void gm_hnode_evacuate(struct gm_hnode *hnode)
+{
+	spin_lock(&hnode->lock);
+	hnode->closing = true;
+	wake_up(&hnode->space_wait);
+	__gm_evict_ask(hnode, 0);
+	spin_unlock(&hnode->lock);
+
+	wait_event_idle(hnode->space_wait, gm_hnode_unused(hnode));
+}

@@ -1,0 +1,533 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * GMEM internals: vocabulary, state, lock ladder.
+ *
+ * Names used alike in every file here:
+ *   @vpn    virtual page number; @dpfn a page number within an hnode
+ *   @order  binary logarithm of a number of pages: 0, 4 or 9
+ *   @loc    where a run is: hnode, dpfn and order in one word, see gm_loc()
+ *   @start, @end  range of bytes, @end exclusive
+ *
+ * State of a page of a shared VMA
+ *   host    core MM has it; GMEM keeps nothing about it
+ *   device  the PTE is a GMEM marker and the vm_object has the page: either as
+ *           an xarray value (one 4K page) or as a set bit in a gm_block
+ *   moving  as device, and the block is BUSY: its data is on the way
+ * "Marker present" and "vm_object has the page" change together under the page
+ * table lock of the address.  A BUSY block is the property of one thread; only
+ * that thread moves its data, changes its device translations on purpose, or
+ * frees its run.  A zap does not wait for it: it clears the page's bit, and the
+ * owner finds out when it looks again under the page table lock.
+ *
+ * Lock ladder, outermost first
+ *   mmap_lock or VMA lock, for reading
+ *     block BUSY (sleep for the first; further ones only by trying)
+ *       folio lock (tried only), i_mmap_rwsem, anon_vma lock
+ *         gm_as::ctx_sem
+ *           gm_context::map_lock (taken in MMU notifiers; nothing that enters
+ *           reclaim may be allocated under it)
+ *             gm_context::inval_lock
+ *         pmd lock, page table lock
+ *           xa_lock of the vm_object
+ *             gm_as::dead_lock
+ *               gm_hnode::lock
+ * A BUSY owner never takes the mmap lock.  Everything it needs is allocated
+ * before the block becomes BUSY.  MMU notifier callbacks take map_lock and
+ * below, and nothing else.
+ */
+#ifndef _MM_GMEM_H
+#define _MM_GMEM_H
+
+#include <linux/bitmap.h>
+#include <linux/gmem.h>
+#include <linux/gmem_hooks.h>
+#include <linux/kobject.h>
+#include <linux/kref.h>
+#include <linux/mm.h>
+#include <linux/rwsem.h>
+
+#define GM_ORDER_64K	(16 - PAGE_SHIFT)
+#define GM_ORDER_2M	(21 - PAGE_SHIFT)
+#define GM_CHUNK_PAGES	(1UL << GM_ORDER_2M)
+
+/* User-visible ids start above any NUMA node number. */
+#define GM_HNID_BASE	1024
+#define GM_MAX_HNODES	1024
+static_assert(GM_HNID_BASE >= MAX_NUMNODES);
+
+/* --- loc: a run of device memory in one word, fit for an xarray value ----- */
+
+#define GM_LOC_VALID		BIT_ULL(60)
+#define GM_LOC_DPFN_BITS	40
+#define GM_LOC_NONE		0UL
+
+/**
+ * gm_loc() - name a run of device memory
+ * @hnode: index of the hnode, id minus GM_HNID_BASE
+ * @dpfn: first page, aligned to the order
+ * @order: size in pages
+ *
+ * Return: the name; never GM_LOC_NONE.
+ */
+static inline unsigned long gm_loc(unsigned int hnode, unsigned long dpfn,
+				   unsigned int order)
+{
+	return GM_LOC_VALID | (unsigned long)hnode << (4 + GM_LOC_DPFN_BITS) |
+	       dpfn << 4 | order;
+}
+
+static inline unsigned int gm_loc_order(unsigned long loc)
+{
+	return loc & 15;
+}
+
+static inline unsigned long gm_loc_dpfn(unsigned long loc)
+{
+	return loc >> 4 & (BIT_ULL(GM_LOC_DPFN_BITS) - 1);
+}
+
+static inline unsigned int gm_loc_hnode(unsigned long loc)
+{
+	return loc >> (4 + GM_LOC_DPFN_BITS) & 0xffff;
+}
+
+/* --- device memory --------------------------------------------------------- */
+
+/**
+ * struct gm_run - one physical run of device memory
+ * @as: owner, or NULL once it backs nothing and waits to be freed
+ * @vpn: first virtual page it backs in @as; fixed while it has an owner
+ * @next: loc of the next run that waits to be freed, once it has none
+ *
+ * There is one for each page of a 2 MiB chunk that is handed out in parts, of
+ * which a run of 64K uses the first, or one for the chunk when it is handed
+ * out whole.  hnode, dpfn and order are what it was looked up by, so 16 bytes
+ * do.  Protected by gm_hnode::lock; @next is private to who frees the run.
+ */
+struct gm_run {
+	struct gm_as *as;
+	union {
+		unsigned long vpn;
+		unsigned long next;
+	};
+};
+
+/**
+ * struct gm_chunk - 2 MiB of device memory of which some is in use
+ * @lru: in gm_hnode::lru
+ * @partial: in gm_buddy::partial[] while some of it is free
+ * @index: dpfn divided by GM_CHUNK_PAGES
+ * @used: pages in use
+ * @free_groups: aligned 64K of which nothing is in use
+ * @whole: in use as one run
+ * @run: that run
+ * @parts: the runs of the pages otherwise, GM_CHUNK_PAGES of them
+ * @head: bit set at the first page of each run in use
+ * @large: bit set, beside @head, when that run is 64K
+ * @map: bit set for each page in use
+ */
+struct gm_chunk {
+	struct list_head lru;
+	struct list_head partial;
+	unsigned long index;
+	unsigned int used;
+	unsigned int free_groups;
+	bool whole;
+	struct gm_run run;
+	struct gm_run *parts;
+	DECLARE_BITMAP(head, GM_CHUNK_PAGES);
+	DECLARE_BITMAP(large, GM_CHUNK_PAGES);
+	DECLARE_BITMAP(map, GM_CHUNK_PAGES);
+};
+
+/**
+ * struct gm_buddy - which pages of an hnode are in use
+ * @nr_chunks: size in chunks
+ * @chunks: descriptor of each chunk that is at least partly in use, or NULL
+ * @busy: bit set for each chunk with a descriptor
+ * @hint: no chunk before this one is wholly free
+ * @partial: chunks in use with room, by the largest order that fits: 0 or 64K
+ * @free_chunks: chunks of which nothing is in use
+ * @free_groups: aligned 64K of which nothing is in use
+ * @free_pages: pages not in use
+ *
+ * Aligned runs of 1, 16 or 512 pages.  Pure bookkeeping: it takes no lock and
+ * allocates nothing; descriptors are handed in and out.
+ */
+struct gm_buddy {
+	unsigned long nr_chunks;
+	struct gm_chunk **chunks;
+	unsigned long *busy;
+	unsigned long hint;
+	struct list_head partial[GM_ORDER_64K + 1];
+	unsigned long free_chunks;
+	unsigned long free_groups;
+	unsigned long free_pages;
+};
+
+int gm_buddy_init(struct gm_buddy *buddy, unsigned long nr_pages);
+void gm_buddy_destroy(struct gm_buddy *buddy);
+long gm_buddy_alloc(struct gm_buddy *buddy, unsigned int order,
+		    struct gm_chunk **fresh);
+struct gm_chunk *gm_buddy_free(struct gm_buddy *buddy, unsigned long dpfn,
+			       unsigned int order);
+unsigned long gm_buddy_nr_free(const struct gm_buddy *buddy,
+			       unsigned int order);
+struct gm_chunk *gm_chunk_alloc(unsigned int order, gfp_t gfp);
+void gm_chunk_free(struct gm_chunk *chunk);
+
+enum gm_hnode_stat {
+	GM_STAT_TO_DEV,		/* pages copied host to device */
+	GM_STAT_TO_HOST,	/* pages copied device to host */
+	GM_STAT_FIRST_TOUCH,	/* pages that began on the device */
+	GM_STAT_EVICTED,	/* pages of TO_HOST due to eviction */
+	GM_STAT_FAULTS,		/* device faults served */
+	GM_STAT_REMOTE,		/* host pages mapped for the device */
+	GM_STAT_LOST,		/* pages whose data the device lost */
+	GM_NR_STATS
+};
+
+struct gm_victim;
+
+/**
+ * struct gm_hnode - a device's memory as a node
+ * @id: what user space calls it
+ * @index: @id minus GM_HNID_BASE, the index in gm_hnodes[]
+ * @gdev: the device
+ * @base: device address of dpfn 0
+ * @nr_pages: size
+ * @lock: protects everything below it up to @freed
+ * @buddy: allocator
+ * @lru: chunks in use, the one that a run was taken from longest ago first
+ * @limit: pages that may be in use
+ * @used: pages in use
+ * @closing: nothing is handed out any more
+ * @evict_asked: the next pass of the evictor has something to do
+ * @evict_want: pages that the next pass shall make room for
+ * @evict_max: the most that one of those who asked wants
+ * @evict_seq: passes begun and passes ended; odd while one is under way
+ * @freed: pages given back since registration
+ * @evictor: thread that makes room
+ * @victims: its working space
+ * @evict_wait: @evictor sleeps here
+ * @space_wait: faults that wait for room, and evacuation, sleep here
+ * @stats: events since registration
+ * @kobj: /sys/kernel/mm/gmem/hnodeN
+ */
+struct gm_hnode {
+	int id;
+	unsigned int index;
+	struct gm_dev *gdev;
+	u64 base;
+	unsigned long nr_pages;
+
+	spinlock_t lock;
+	struct gm_buddy buddy;
+	struct list_head lru;
+	unsigned long limit;
+	unsigned long used;
+	bool closing;
+	bool evict_asked;
+	unsigned long evict_want;
+	unsigned long evict_max;
+	unsigned long evict_seq;
+	unsigned long freed;
+
+	struct task_struct *evictor;
+	struct gm_victim *victims;
+	wait_queue_head_t evict_wait;
+	wait_queue_head_t space_wait;
+
+	atomic_long_t stats[GM_NR_STATS];
+	struct kobject kobj;
+};
+
+struct gm_hnode *gm_hnode_create(struct gm_dev *gdev, u64 base, u64 size);
+void gm_hnode_destroy(struct gm_hnode *hnode);
+struct gm_hnode *gm_hnode_get(int hnid);
+void gm_hnode_put(struct gm_hnode *hnode);
+struct gm_hnode *gm_loc_to_hnode(unsigned long loc);
+int gm_run_alloc(struct gm_hnode *hnode, unsigned int order, struct gm_as *as,
+		 unsigned long vpn, unsigned long *loc);
+void gm_run_free(unsigned long loc);
+void gm_run_disown(unsigned long loc, unsigned long next);
+struct gm_run *gm_run_of(unsigned long loc);
+
+/**
+ * gm_loc_addr() - device address of a page of a run
+ * @loc: run
+ * @page: page within it
+ *
+ * Return: the address that the driver and its device use.
+ */
+static inline u64 gm_loc_addr(unsigned long loc, unsigned long page)
+{
+	return gm_loc_to_hnode(loc)->base +
+	       ((u64)(gm_loc_dpfn(loc) + page) << PAGE_SHIFT);
+}
+
+/* The most that a fault asks for at once. */
+static inline unsigned long gm_hnode_unit(const struct gm_hnode *hnode)
+{
+	return clamp(READ_ONCE(hnode->limit), 1UL, GM_CHUNK_PAGES);
+}
+
+static inline void gm_stat_add(struct gm_hnode *hnode, enum gm_hnode_stat stat,
+			       unsigned long nr)
+{
+	atomic_long_add(nr, &hnode->stats[stat]);
+}
+
+/* --- eviction --------------------------------------------------------------- */
+
+/**
+ * struct gm_victim - a run that eviction picked
+ * @as: its owner, with a reference
+ * @vpn: first virtual page
+ * @loc: the run
+ */
+struct gm_victim {
+	struct gm_as *as;
+	unsigned long vpn;
+	unsigned long loc;
+};
+
+int gm_hnode_victims(struct gm_hnode *hnode, struct gm_victim *victims,
+		     int max);
+int gm_evict_run(struct gm_victim *victim, unsigned int flags);
+int gm_evictor_start(struct gm_hnode *hnode);
+void gm_evictor_stop(struct gm_hnode *hnode);
+void gm_evict_ask(struct gm_hnode *hnode, unsigned long nr_pages);
+int gm_wait_for_space(struct gm_hnode *hnode, unsigned long nr_pages);
+void gm_hnode_evacuate(struct gm_hnode *hnode);
+
+/* --- sysfs -------------------------------------------------------------------- */
+
+extern const struct attribute_group *gm_hnode_groups[];
+
+int gm_sysfs_init(void);
+int gm_sysfs_add(struct gm_hnode *hnode);
+void gm_sysfs_remove(struct gm_hnode *hnode);
+
+/* --- the logical page table ----------------------------------------------------- */
+
+/**
+ * struct gm_block - an aligned run of virtual pages that a device holds
+ * @refs: one for the vm_object, one for each thread that looks at it
+ * @vpn: first virtual page, aligned to the order
+ * @loc: the run that backs it; page i of the block is page i of the run
+ * @busy: BUSY, see the top of this file
+ * @rcu: for freeing
+ * @valid: bit i set when page i is on the device
+ *
+ * @busy is protected by the xa_lock, @valid by the page table lock of the page
+ * and the xa_lock together.  An order 0 block exists only while it is BUSY.
+ */
+struct gm_block {
+	refcount_t refs;
+	unsigned long vpn;
+	unsigned long loc;
+	bool busy;
+	struct rcu_head rcu;
+	unsigned long valid[];
+};
+
+static inline unsigned int gm_block_order(const struct gm_block *block)
+{
+	return gm_loc_order(block->loc);
+}
+
+static inline unsigned long gm_block_pages(const struct gm_block *block)
+{
+	return 1UL << gm_block_order(block);
+}
+
+static inline unsigned long gm_block_start(const struct gm_block *block)
+{
+	return block->vpn << PAGE_SHIFT;
+}
+
+static inline unsigned long gm_block_end(const struct gm_block *block)
+{
+	return (block->vpn + gm_block_pages(block)) << PAGE_SHIFT;
+}
+
+/**
+ * struct vm_object - logical page table: which pages a device holds, and where
+ * @pages: by vpn: nothing, a value (the loc of a 4K page), or a gm_block
+ *
+ * Auxiliary data for pages that are on a device, not a shadow of the address
+ * space: a process without such pages has an empty one.
+ */
+struct vm_object {
+	struct xarray pages;
+};
+
+void vm_object_init(struct vm_object *vmo);
+struct gm_block *gm_block_alloc(unsigned int order, gfp_t gfp);
+void gm_block_put(struct gm_block *block);
+int vm_object_insert(struct vm_object *vmo, struct gm_block *block);
+struct gm_block *vm_object_claim(struct vm_object *vmo, unsigned long vpn,
+				 struct gm_block **spare,
+				 struct gm_block **owned);
+unsigned long vm_object_release(struct vm_object *vmo, struct gm_block *block);
+unsigned long vm_object_zap(struct vm_object *vmo, unsigned long vpn);
+unsigned long vm_object_find(struct vm_object *vmo, unsigned long vpn,
+			     unsigned long *first);
+unsigned long vm_object_next(struct vm_object *vmo, unsigned long vpn,
+			     unsigned long last);
+unsigned long vm_object_extent(struct vm_object *vmo, unsigned long vpn);
+void vm_object_set_valid(struct vm_object *vmo, struct gm_block *block,
+			 unsigned long from, unsigned long nr);
+void vm_object_clear_valid(struct vm_object *vmo, struct gm_block *block,
+			   unsigned long from, unsigned long nr);
+void gm_block_wait(struct gm_block *block);
+
+/* --- address spaces and devices ---------------------------------------------------- */
+
+/**
+ * struct gm_as - an address space that devices attach to
+ * @ref: one for the mm, one for each user
+ * @mm: the process; its struct stays, whether alive or not
+ * @vmo: where its pages are
+ * @ctx_sem: protects @contexts; held for reading over work on one of them
+ * @contexts: attached devices
+ * @births: contexts ever attached; changes with @contexts
+ * @dead_lock: protects @dead and @deferred
+ * @dead: loc of the first run that waits for a deferred invalidation
+ * @deferred: contexts whose invalidation was put off
+ */
+struct gm_as {
+	struct kref ref;
+	struct mm_struct *mm;
+	struct vm_object vmo;
+	struct rw_semaphore ctx_sem;
+	struct list_head contexts;
+	unsigned long births;
+	spinlock_t dead_lock;
+	unsigned long dead;
+	unsigned int deferred;
+};
+
+/**
+ * struct gm_dev - a device
+ * @ref: one for the driver, one for its hnode
+ * @dev: does the DMA
+ * @mmu: what the driver implements
+ * @drvdata: the driver's
+ * @lock: protects @contexts and @hnode's coming and going
+ * @contexts: address spaces it is attached to
+ * @hnode: its memory, or NULL
+ * @pgsizes: orders that both the device and GMEM have, as a bitmap
+ * @broken: its memory no longer answers
+ */
+struct gm_dev {
+	struct kref ref;
+	struct device *dev;
+	const struct gm_mmu *mmu;
+	void *drvdata;
+	struct mutex lock;
+	struct list_head contexts;
+	struct gm_hnode *hnode;
+	unsigned long pgsizes;
+	bool broken;
+};
+
+void gm_dev_put(struct gm_dev *gdev);
+void gm_as_get(struct gm_as *as);
+bool gm_as_tryget(struct gm_as *as);
+void gm_as_put(struct gm_as *as);
+void gm_run_retire(struct gm_as *as, unsigned long loc);
+void gm_block_done(struct gm_as *as, struct gm_block *block);
+void gm_fence_init(struct gm_fence *fence);
+int gm_fence_wait(struct gm_fence *fence);
+
+/* --- moving data ------------------------------------------------------------------- */
+
+/**
+ * struct gm_move - what one move of a block needs, allocated ahead of it
+ * @nr: folios in use
+ * @max: room
+ * @folio: host folios, each within the block, ascending
+ * @first: page of the block where the folio starts
+ * @orig: host PTE of each page that had one
+ * @seg: pieces for the copy engine
+ */
+struct gm_move {
+	unsigned int nr;
+	unsigned int max;
+	struct folio **folio;
+	unsigned short *first;
+	pte_t *orig;
+	struct gm_copy *seg;
+};
+
+struct gm_move *gm_move_alloc(unsigned int order);
+void gm_move_free(struct gm_move *move);
+int gm_move_copy(struct gm_dev *gdev, struct gm_move *move,
+		 struct gm_block *block, enum gm_copy_op op);
+int gm_move_zero(struct gm_dev *gdev, struct gm_move *move,
+		 struct gm_block *block, unsigned long from, unsigned long nr);
+
+int gm_migrate(struct gm_as *as, struct gm_hnode *hnode,
+	       struct gm_context *ctx, struct vm_area_struct *vma,
+	       unsigned long addr, unsigned int order);
+int gm_populate(struct gm_as *as, struct gm_hnode *hnode,
+		struct gm_context *ctx, struct vm_area_struct *vma,
+		unsigned long addr);
+unsigned int gm_fit_order(const struct gm_dev *gdev,
+			  const struct vm_area_struct *vma,
+			  unsigned long addr, unsigned int max);
+
+#define GM_RECALL_WHOLE		BIT(0)	/* the block's part in the VMA */
+#define GM_RECALL_NOWAIT	BIT(1)	/* -EAGAIN rather than sleep on BUSY */
+#define GM_RECALL_EVICT		BIT(2)	/* counts as eviction */
+#define GM_RECALL_POISON	BIT(3)	/* what cannot be read is lost */
+
+int gm_recall(struct vm_area_struct *vma, unsigned long addr,
+	      unsigned int flags, int nid);
+int gm_recall_range(struct vm_area_struct *vma, unsigned long start,
+		    unsigned long end, int nid);
+
+/* --- device translations --------------------------------------------------------------- */
+
+/**
+ * struct gm_prepared - what device page tables were prepared for
+ * @order: the smallest pages they take
+ * @all: in every context, not only in the one that must succeed
+ * @births: value of &gm_as.births then; younger contexts are not prepared
+ */
+struct gm_prepared {
+	unsigned int order;
+	bool all;
+	unsigned long births;
+};
+
+int gm_ctx_map_block(struct gm_context *ctx, struct vm_area_struct *vma,
+		     struct gm_block *block, unsigned int order);
+int gm_as_map_block(struct gm_as *as, const struct gm_context *ctx,
+		    struct vm_area_struct *vma, struct gm_block *block,
+		    const struct gm_prepared *prepared);
+int gm_as_prepare(struct gm_as *as, struct gm_context *ctx,
+		  const struct gm_dev *gdev, unsigned long start,
+		  unsigned long end, struct gm_prepared *prepared);
+void gm_as_unmap(struct gm_as *as, const struct gm_dev *gdev,
+		 unsigned long start, unsigned long end);
+int gm_ctx_inval_register(struct gm_context *ctx);
+void gm_ctx_inval_unregister(struct gm_context *ctx);
+void gm_ctx_inval_wait(struct gm_context *ctx, unsigned long start,
+		       unsigned long end);
+
+int gm_remote_prepare(struct gm_context *ctx, unsigned long addr);
+int gm_remote_map(struct gm_context *ctx, struct vm_area_struct *vma,
+		  unsigned long addr, bool write);
+void gm_remote_destroy(struct gm_context *ctx);
+
+bool gm_vma_can_share(struct vm_area_struct *vma);
+int gm_make_resident(struct gm_as *as, struct gm_hnode *hnode,
+		     struct gm_context *ctx, struct vm_area_struct *vma,
+		     unsigned long addr, bool write);
+int gm_advise_check(unsigned long start, size_t len, int behavior,
+		    unsigned long *end);
+
+#endif /* _MM_GMEM_H */

@@ -1,0 +1,394 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * hmadvise(2): where memory should be.
+ *
+ * A range may cover many VMAs.  What is refused is refused before anything is
+ * changed; an unmapped part is skipped and reported at the end, as madvise()
+ * does.  A hint that cannot be met in full is not an error.
+ */
+#include <linux/mm.h>
+#include <linux/mman.h>
+#include <linux/mm_inline.h>
+#include <linux/mmu_notifier.h>
+#include <linux/nodemask.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/swap.h>
+#include <linux/syscalls.h>
+#include <linux/userfaultfd_k.h>
+
+#include <uapi/linux/hmadvise.h>
+
+#include "../internal.h"
+#include "../vma.h"
+#include "gmem.h"
+
+/* Attempts at one page of a prefetch before it is left where it is. */
+#define GM_ADVISE_TRIES		4
+
+/*
+ * Check the arguments that need no look at the address space.
+ *
+ * Return: 0 and the end of the range in *@end, or -EINVAL.
+ */
+int gm_advise_check(unsigned long start, size_t len, int behavior,
+		    unsigned long *end)
+{
+	size_t size = PAGE_ALIGN(len);
+
+	switch (behavior) {
+	case HMADV_SHARE:
+	case HMADV_UNSHARE:
+	case HMADV_PREFETCH:
+	case HMADV_DISCARD:
+		break;
+	default:
+		return -EINVAL;
+	}
+	if (!PAGE_ALIGNED(start) || (len && !size) ||
+	    check_add_overflow(start, size, end))
+		return -EINVAL;
+	return 0;
+}
+
+/* May every VMA of the range take the advice? */
+static int gm_advise_vmas_ok(struct mm_struct *mm, unsigned long start,
+			     unsigned long end, int behavior)
+{
+	VMA_ITERATOR(vmi, mm, start);
+	struct vm_area_struct *vma;
+
+	for_each_vma_range(vmi, vma, end) {
+		switch (behavior) {
+		case HMADV_UNSHARE:
+			break;
+		case HMADV_SHARE:
+			if (!gm_vma_can_share(vma))
+				return -EOPNOTSUPP;
+			break;
+		case HMADV_DISCARD:
+			if (!gm_vma_can_share(vma) || userfaultfd_armed(vma))
+				return -EOPNOTSUPP;
+			if (!can_modify_vma_madv(vma, MADV_DONTNEED))
+				return -EPERM;
+			fallthrough;
+		default:
+			if (!(vma->vm_flags & VM_PEER_SHARED))
+				return -EOPNOTSUPP;
+			break;
+		}
+	}
+	return 0;
+}
+
+/* --- SHARE, UNSHARE ------------------------------------------------------------ */
+
+/* Devices may not go on using host pages that they have mapped in place. */
+static void gm_unshare_remote(struct mm_struct *mm, unsigned long start,
+			      unsigned long end)
+{
+	struct mmu_notifier_range range;
+
+	mmu_notifier_range_init(&range, MMU_NOTIFY_PROTECTION_VMA, 0, mm,
+				start, end);
+	mmu_notifier_invalidate_range_start(&range);
+	mmu_notifier_invalidate_range_end(&range);
+}
+
+static int gm_share_vma(struct vma_iterator *vmi, struct vm_area_struct **prev,
+			struct vm_area_struct *vma, unsigned long start,
+			unsigned long end, bool share)
+{
+	unsigned long flags = share ? vma->vm_flags | VM_PEER_SHARED :
+				      vma->vm_flags & ~VM_PEER_SHARED;
+	int ret;
+
+	if (flags == vma->vm_flags) {
+		*prev = vma;
+		return 0;
+	}
+	if (!share) {
+		vma_start_write(vma);
+		ret = gm_recall_range(vma, start, end, NUMA_NO_NODE);
+		if (ret)
+			return ret;
+	}
+	vma = vma_modify_flags(vmi, *prev, vma, start, end, flags);
+	if (IS_ERR(vma))
+		return PTR_ERR(vma);
+	*prev = vma;
+	vma_start_write(vma);
+	vm_flags_reset(vma, flags);
+	if (!share)
+		gm_unshare_remote(vma->vm_mm, start, end);
+	return 0;
+}
+
+static int gm_share_range(struct mm_struct *mm, unsigned long start,
+			  unsigned long end, bool share)
+{
+	VMA_ITERATOR(vmi, mm, start);
+	struct vm_area_struct *vma, *prev;
+	unsigned long pos = start;
+	bool hole = false;
+	int ret;
+
+	vma = vma_find(&vmi, end);
+	prev = vma_prev(&vmi);
+	if (vma && start > vma->vm_start)
+		prev = vma;
+
+	for_each_vma_range(vmi, vma, end) {
+		unsigned long from = max(start, vma->vm_start);
+		unsigned long to = min(end, vma->vm_end);
+
+		hole |= from > pos;
+		ret = gm_share_vma(&vmi, &prev, vma, from, to, share);
+		if (ret)
+			return ret;
+		pos = to;
+	}
+	return hole || pos < end ? -ENOMEM : 0;
+}
+
+static int gm_advise_share(struct mm_struct *mm, unsigned long start,
+			   unsigned long end, int behavior)
+{
+	int ret;
+
+	if (mmap_write_lock_killable(mm))
+		return -EINTR;
+	ret = gm_advise_vmas_ok(mm, start, end, behavior);
+	if (!ret)
+		ret = gm_share_range(mm, start, end, behavior == HMADV_SHARE);
+	mmap_write_unlock(mm);
+	return ret == -EHWPOISON || ret == -EIO ? -EIO : ret;
+}
+
+/* --- PREFETCH, DISCARD ------------------------------------------------------------ */
+
+/**
+ * struct gm_advice - one call at work
+ * @mm: address space
+ * @as: the same, or NULL when nothing was ever on a device
+ * @hnode: device to move to, or NULL
+ * @nid: host node to move to, or NUMA_NO_NODE
+ * @behavior: HMADV_PREFETCH or HMADV_DISCARD
+ * @drained: other CPUs' LRU batches, with their references, were emptied
+ * @full_at: address for which the device had no room
+ * @full: how often it had none for that address
+ */
+struct gm_advice {
+	struct mm_struct *mm;
+	struct gm_as *as;
+	struct gm_hnode *hnode;
+	int nid;
+	int behavior;
+	bool drained;
+	unsigned long full_at;
+	unsigned int full;
+};
+
+/*
+ * A page that was touched a moment ago has a reference in an LRU batch.  All
+ * CPUs are asked once a call: what it waits for was touched before.
+ */
+static void gm_advise_drain(struct gm_advice *a, int tries)
+{
+	if (!tries || a->drained) {
+		lru_add_drain();
+		return;
+	}
+	lru_add_drain_all();
+	a->drained = true;
+}
+
+/*
+ * Move what begins at *@addr to the device and advance *@addr over it.
+ *
+ * Return: 0, or -ENOSPC with *@addr where it was.
+ */
+static int gm_prefetch_step(struct gm_advice *a, struct vm_area_struct *vma,
+			    unsigned long *addr)
+{
+	int tries, ret = -EAGAIN;
+	unsigned long pages = 0;
+
+	for (tries = 0; tries < GM_ADVISE_TRIES; tries++) {
+		ret = gm_make_resident(a->as, a->hnode, NULL, vma, *addr, false);
+		if (ret == -EBUSY)
+			gm_advise_drain(a, tries);
+		else if (ret != -EAGAIN)
+			break;
+	}
+	if (ret == -ENOSPC)
+		return ret;
+	if (!ret)
+		pages = vm_object_extent(&a->as->vmo, *addr >> PAGE_SHIFT);
+	*addr += max(pages, 1UL) << PAGE_SHIFT;
+	return 0;
+}
+
+static int gm_prefetch_vma(struct gm_advice *a, struct vm_area_struct *vma,
+			   unsigned long *addr, unsigned long end)
+{
+	int ret;
+
+	if (!(vma->vm_flags & VM_PEER_SHARED) || !gm_vma_can_share(vma) ||
+	    userfaultfd_armed(vma) || !vma_is_accessible(vma)) {
+		*addr = end;
+		return 0;
+	}
+	while (*addr < end) {
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		ret = gm_prefetch_step(a, vma, addr);
+		if (ret)
+			return ret;
+		if (mmap_lock_is_contended(a->mm))
+			return -EAGAIN;
+		cond_resched();
+	}
+	return 0;
+}
+
+/* Apply the advice to one VMA, from *@addr on, under the mmap lock. */
+static int gm_advise_vma(struct gm_advice *a, struct vm_area_struct *vma,
+			 unsigned long *addr, unsigned long end)
+{
+	int ret = 0;
+
+	if (a->hnode)
+		return gm_prefetch_vma(a, vma, addr, end);
+	if (a->behavior == HMADV_DISCARD)
+		zap_page_range_single(vma, *addr, end - *addr, NULL);
+	else
+		ret = gm_recall_range(vma, *addr, end, a->nid);
+	if (!ret)
+		*addr = end;
+	return ret;
+}
+
+/* Room that others take again and again is not waited for without end. */
+static int gm_advise_room(struct gm_advice *a, unsigned long addr)
+{
+	if (a->full_at != addr)
+		a->full = 0;
+	a->full_at = addr;
+	if (++a->full > GM_ADVISE_TRIES)
+		return -ENOSPC;
+	return gm_wait_for_space(a->hnode, gm_hnode_unit(a->hnode));
+}
+
+/*
+ * Walk the range, dropping the mmap lock where it is wanted or where room must
+ * be made on the device first.
+ */
+static int gm_advise_walk(struct gm_advice *a, unsigned long addr,
+			  unsigned long end)
+{
+	struct vm_area_struct *vma;
+	bool hole = false;
+	int ret = 0;
+
+	if (mmap_read_lock_killable(a->mm))
+		return -EINTR;
+	ret = gm_advise_vmas_ok(a->mm, addr, end, a->behavior);
+	while (!ret && addr < end) {
+		vma = find_vma_intersection(a->mm, addr, end);
+		if (!vma) {
+			hole = true;
+			break;
+		}
+		if (vma->vm_start > addr) {
+			hole = true;
+			addr = vma->vm_start;
+		}
+		ret = gm_advise_vma(a, vma, &addr, min(end, vma->vm_end));
+		if (ret != -EAGAIN && ret != -ENOSPC)
+			continue;
+
+		mmap_read_unlock(a->mm);
+		if (ret == -ENOSPC)
+			ret = gm_advise_room(a, addr);
+		else
+			ret = 0;
+		if (ret || mmap_read_lock_killable(a->mm)) {
+			/* A full device is no error for a hint. */
+			return ret == -ENOSPC ? 0 : -EINTR;
+		}
+	}
+	mmap_read_unlock(a->mm);
+	return ret ?: hole ? -ENOMEM : 0;
+}
+
+/*
+ * -1 is any host node, a node number below the hnode ids is that host node, and
+ * anything else must be an hnode.
+ */
+static int gm_advise_target(struct gm_advice *a, int hnid)
+{
+	a->nid = NUMA_NO_NODE;
+	if (hnid == -1)
+		return 0;
+	if (hnid >= 0 && hnid < MAX_NUMNODES) {
+		if (!node_state(hnid, N_MEMORY))
+			return -ENODEV;
+		a->nid = hnid;
+		return 0;
+	}
+	a->hnode = gm_hnode_get(hnid);
+	return a->hnode ? 0 : -ENODEV;
+}
+
+static int gm_advise_prefetch(struct mm_struct *mm, int hnid,
+			      unsigned long start, unsigned long end)
+{
+	struct gm_advice a = { .mm = mm, .behavior = HMADV_PREFETCH };
+	int ret = gm_advise_target(&a, hnid);
+
+	if (ret || start == end)
+		goto out;
+	if (a.hnode) {
+		a.as = gm_as_create(mm);
+		if (IS_ERR(a.as)) {
+			ret = PTR_ERR(a.as);
+			goto out;
+		}
+	}
+	ret = gm_advise_walk(&a, start, end);
+	gm_as_destroy(a.as);
+out:
+	if (a.hnode)
+		gm_hnode_put(a.hnode);
+	return ret == -EHWPOISON ? -EIO : ret;
+}
+
+static int gm_advise(struct mm_struct *mm, int hnid, unsigned long start,
+		     size_t len, int behavior)
+{
+	struct gm_advice a = { .mm = mm, .behavior = behavior };
+	unsigned long end;
+	int ret;
+
+	start = untagged_addr(start);
+	ret = gm_advise_check(start, len, behavior, &end);
+	if (ret)
+		return ret;
+
+	switch (behavior) {
+	case HMADV_PREFETCH:
+		return gm_advise_prefetch(mm, hnid, start, end);
+	case HMADV_DISCARD:
+		return start == end ? 0 : gm_advise_walk(&a, start, end);
+	default:
+		return start == end ? 0 :
+				      gm_advise_share(mm, start, end, behavior);
+	}
+}
+
+SYSCALL_DEFINE4(hmadvise, int, hnid, unsigned long, start, size_t, len,
+		int, behavior)
+{
+	return gm_advise(current->mm, hnid, start, len, behavior);
+}

@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Device memory as nodes, and runs of it.
+ *
+ * An hnode is in the table from the end of gm_hnode_create() to
+ * gm_hnode_destroy(), which comes after gm_hnode_evacuate(): who has a run of
+ * it finds it there without a lock.  Who has only an id must take a reference,
+ * and finds out from gm_run_alloc() that the device went away.
+ */
+#include <linux/idr.h>
+#include <linux/slab.h>
+#include <linux/spinlock.h>
+#include <linux/wait.h>
+
+#include "gmem.h"
+
+static DEFINE_IDA(gm_hnode_ida);
+/* Serializes changes of gm_hnodes[] with look-ups of ids. */
+static DEFINE_SPINLOCK(gm_hnodes_lock);
+static struct gm_hnode *gm_hnodes[GM_MAX_HNODES];
+
+static void gm_hnode_release(struct kobject *kobj)
+{
+	struct gm_hnode *hnode = container_of(kobj, struct gm_hnode, kobj);
+
+	gm_buddy_destroy(&hnode->buddy);
+	gm_dev_put(hnode->gdev);
+	kfree(hnode);
+}
+
+static const struct kobj_type gm_hnode_ktype = {
+	.release	= gm_hnode_release,
+	.sysfs_ops	= &kobj_sysfs_ops,
+	.default_groups	= gm_hnode_groups,
+};
+
+static struct gm_hnode *gm_hnode_alloc(struct gm_dev *gdev, u64 base, u64 size)
+{
+	struct gm_hnode *hnode = kzalloc(sizeof(*hnode), GFP_KERNEL);
+
+	if (!hnode)
+		return ERR_PTR(-ENOMEM);
+
+	kobject_init(&hnode->kobj, &gm_hnode_ktype);
+	kref_get(&gdev->ref);
+	hnode->gdev = gdev;
+	hnode->base = base;
+	hnode->nr_pages = size >> PAGE_SHIFT;
+	hnode->limit = hnode->nr_pages;
+	spin_lock_init(&hnode->lock);
+	INIT_LIST_HEAD(&hnode->lru);
+	init_waitqueue_head(&hnode->evict_wait);
+	init_waitqueue_head(&hnode->space_wait);
+	return hnode;
+}
+
+static void gm_hnode_publish(unsigned int index, struct gm_hnode *hnode)
+{
+	spin_lock(&gm_hnodes_lock);
+	WRITE_ONCE(gm_hnodes[index], hnode);
+	spin_unlock(&gm_hnodes_lock);
+}
+
+/**
+ * gm_hnode_create() - make device memory a node
+ * @gdev: device
+ * @base: device address of the first byte
+ * @size: bytes, a multiple of 2 MiB
+ *
+ * Context: Process context. May sleep.
+ * Return: the hnode, whose reference gm_hnode_destroy() drops, or an
+ * ERR_PTR(): -EINVAL, -ENOSPC when no id is free, -ENOMEM.
+ */
+struct gm_hnode *gm_hnode_create(struct gm_dev *gdev, u64 base, u64 size)
+{
+	struct gm_hnode *hnode = gm_hnode_alloc(gdev, base, size);
+	int ret;
+
+	if (IS_ERR(hnode))
+		return hnode;
+
+	ret = gm_buddy_init(&hnode->buddy, hnode->nr_pages);
+	if (ret)
+		goto err_put;
+	ret = ida_alloc_max(&gm_hnode_ida, GM_MAX_HNODES - 1, GFP_KERNEL);
+	if (ret < 0)
+		goto err_put;
+	hnode->index = ret;
+	hnode->id = GM_HNID_BASE + ret;
+	ret = gm_evictor_start(hnode);
+	if (ret)
+		goto err_id;
+	ret = gm_sysfs_add(hnode);
+	if (ret)
+		goto err_evictor;
+	gm_hnode_publish(hnode->index, hnode);
+	return hnode;
+
+err_evictor:
+	gm_evictor_stop(hnode);
+err_id:
+	ida_free(&gm_hnode_ida, hnode->index);
+err_put:
+	gm_hnode_put(hnode);
+	return ERR_PTR(ret);
+}
+
+/**
+ * gm_hnode_destroy() - the reverse of gm_hnode_create()
+ * @hnode: hnode that gm_hnode_evacuate() emptied
+ *
+ * The struct stays until the last reference is dropped.
+ *
+ * Context: Process context. Sleeps, cannot fail.
+ */
+void gm_hnode_destroy(struct gm_hnode *hnode)
+{
+	WARN_ON(!hnode->closing || hnode->used);
+	gm_hnode_publish(hnode->index, NULL);
+	gm_sysfs_remove(hnode);
+	gm_evictor_stop(hnode);
+	ida_free(&gm_hnode_ida, hnode->index);
+	gm_hnode_put(hnode);
+}
+
+/**
+ * gm_hnode_get() - find an hnode by what user space calls it
+ * @hnid: any number
+ *
+ * Context: Any context that may take spinlocks.
+ * Return: the hnode with a reference, or NULL when @hnid is none.
+ */
+struct gm_hnode *gm_hnode_get(int hnid)
+{
+	struct gm_hnode *hnode;
+
+	if (hnid < GM_HNID_BASE || hnid >= GM_HNID_BASE + GM_MAX_HNODES)
+		return NULL;
+
+	spin_lock(&gm_hnodes_lock);
+	hnode = gm_hnodes[hnid - GM_HNID_BASE];
+	if (hnode)
+		kobject_get(&hnode->kobj);
+	spin_unlock(&gm_hnodes_lock);
+	return hnode;
+}
+
+/**
+ * gm_hnode_put() - drop a reference of gm_hnode_get()
+ * @hnode: hnode
+ *
+ * Context: Process context. May sleep.
+ */
+void gm_hnode_put(struct gm_hnode *hnode)
+{
+	kobject_put(&hnode->kobj);
+}
+
+/**
+ * gm_loc_to_hnode() - which hnode is a run in?
+ * @loc: run that stays allocated
+ *
+ * Context: Any context.
+ * Return: the hnode, which stays as long as the run.
+ */
+struct gm_hnode *gm_loc_to_hnode(unsigned long loc)
+{
+	return READ_ONCE(gm_hnodes[gm_loc_hnode(loc)]);
+}
+
+/**
+ * gm_run_of() - the descriptor of a run
+ * @loc: run that stays allocated
+ *
+ * Context: Any context.
+ * Return: the descriptor, which stays as long as the run.
+ */
+struct gm_run *gm_run_of(unsigned long loc)
+{
+	unsigned long dpfn = gm_loc_dpfn(loc);
+	struct gm_chunk *chunk;
+
+	chunk = gm_loc_to_hnode(loc)->buddy.chunks[dpfn / GM_CHUNK_PAGES];
+	if (gm_loc_order(loc) == GM_ORDER_2M)
+		return &chunk->run;
+	return &chunk->parts[dpfn % GM_CHUNK_PAGES];
+}
+
+/* Return: as gm_buddy_alloc(). */
+static long gm_run_take(struct gm_hnode *hnode, unsigned int order,
+			struct gm_chunk **fresh)
+{
+	long dpfn;
+
+	lockdep_assert_held(&hnode->lock);
+	if (hnode->closing || hnode->used + (1UL << order) > hnode->limit)
+		return -ENOSPC;
+	dpfn = gm_buddy_alloc(&hnode->buddy, order, fresh);
+	if (dpfn < 0)
+		return dpfn;
+
+	hnode->used += 1UL << order;
+	list_move_tail(&hnode->buddy.chunks[dpfn / GM_CHUNK_PAGES]->lru,
+		       &hnode->lru);
+	return dpfn;
+}
+
+/**
+ * gm_run_alloc() - take a run
+ * @hnode: from where; the caller has a reference, or a context of its device
+ * @order: size: 0, %GM_ORDER_64K or %GM_ORDER_2M
+ * @as: who it will belong to
+ * @vpn: first virtual page it will back there
+ * @loc: out: the run
+ *
+ * What the run contains is somebody else's and must be overwritten before a
+ * process can see it.
+ *
+ * Context: Process context, no spinlock. May sleep.
+ * Return: 0, -ENOSPC or -ENOMEM.
+ */
+int gm_run_alloc(struct gm_hnode *hnode, unsigned int order, struct gm_as *as,
+		 unsigned long vpn, unsigned long *loc)
+{
+	struct gm_chunk *fresh = NULL;
+	struct gm_run *run;
+	long dpfn;
+
+	might_sleep();
+	for (;;) {
+		spin_lock(&hnode->lock);
+		dpfn = gm_run_take(hnode, order, &fresh);
+		if (dpfn >= 0) {
+			*loc = gm_loc(hnode->index, dpfn, order);
+			run = gm_run_of(*loc);
+			run->as = as;
+			run->vpn = vpn;
+		}
+		spin_unlock(&hnode->lock);
+		if (dpfn != -EAGAIN)
+			break;
+		fresh = gm_chunk_alloc(order, GFP_KERNEL_ACCOUNT);
+		if (!fresh)
+			return -ENOMEM;
+	}
+	gm_chunk_free(fresh);
+	return dpfn < 0 ? dpfn : 0;
+}
+
+/**
+ * gm_run_free() - give a run back
+ * @loc: run that no device can reach any more
+ *
+ * Context: Any context that may take spinlocks; never sleeps.
+ */
+void gm_run_free(unsigned long loc)
+{
+	struct gm_hnode *hnode = gm_loc_to_hnode(loc);
+	unsigned int order = gm_loc_order(loc);
+	struct gm_chunk *chunk;
+
+	spin_lock(&hnode->lock);
+	chunk = gm_buddy_free(&hnode->buddy, gm_loc_dpfn(loc), order);
+	if (chunk)
+		list_del(&chunk->lru);
+	hnode->used -= 1UL << order;
+	hnode->freed += 1UL << order;
+	/*
+	 * Under the lock, since evacuation may end with this run and the hnode
+	 * be gone when the lock is dropped.  Waiters look at what they wait for
+	 * under the lock too, so they are on the queue by now or will see it.
+	 */
+	if (waitqueue_active(&hnode->space_wait))
+		wake_up(&hnode->space_wait);
+	spin_unlock(&hnode->lock);
+	gm_chunk_free(chunk);
+}
+
+/**
+ * gm_run_disown() - put a run on a list of runs to be freed
+ * @loc: run that backs nothing any more
+ * @next: loc of the next run on the list
+ *
+ * Eviction leaves it alone from now on.
+ *
+ * Context: Any context that may take spinlocks; never sleeps.
+ */
+void gm_run_disown(unsigned long loc, unsigned long next)
+{
+	struct gm_hnode *hnode = gm_loc_to_hnode(loc);
+	struct gm_run *run = gm_run_of(loc);
+
+	spin_lock(&hnode->lock);
+	run->as = NULL;
+	run->next = next;
+	spin_unlock(&hnode->lock);
+}

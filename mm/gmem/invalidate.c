@@ -1,0 +1,456 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Device translations, and taking them away.
+ *
+ * Each context subscribes to the MMU notifiers of its process; drivers never
+ * see them.  The scheme is that of KVM: invalidate_range_start() marks a range
+ * as being invalidated and removes its translations, and until the matching
+ * end() no translation in the range is installed.  Installing and removing
+ * exclude each other by the context's map lock, so a translation either is
+ * there for start() to remove, or finds the range marked.
+ *
+ * When start() must not sleep (the OOM reaper) it marks the range and leaves
+ * the translations to a worker.  Device memory that is zapped meanwhile waits
+ * on the list of dead runs of the address space until the worker is through.
+ * Host memory has a mechanism of its own, see remote.c.
+ */
+#include <linux/mmu_notifier.h>
+#include <linux/sched/mm.h>
+
+#include "gmem.h"
+
+/* Translations gathered on the stack for one call of peer_map. */
+#define GM_MAP_BATCH	16
+
+/* A translation that is removed in part goes whole, up to the largest size. */
+static struct gm_range gm_range_grown(unsigned long start, unsigned long end)
+{
+	const unsigned long size = PAGE_SIZE << GM_ORDER_2M;
+
+	return (struct gm_range) {
+		.start = ALIGN_DOWN(start, size),
+		.end = end > ULONG_MAX - size ? end : ALIGN(end, size),
+	};
+}
+
+static void gm_ctx_flush(struct gm_context *ctx, unsigned long start,
+			 unsigned long end)
+{
+	struct gm_range range = gm_range_grown(start, end);
+
+	ctx->gdev->mmu->tlb_invl(ctx, range.start, range.end);
+}
+
+static void gm_ctx_unmap(struct gm_context *ctx, unsigned long start,
+			 unsigned long end)
+{
+	lockdep_assert_held(&ctx->map_lock);
+
+	ctx->gdev->mmu->peer_unmap(ctx, start, end);
+	gm_ctx_flush(ctx, start, end);
+}
+
+static bool gm_ctx_inval_blocked(struct gm_context *ctx, unsigned long start,
+				 unsigned long end)
+{
+	bool blocked;
+
+	spin_lock(&ctx->inval_lock);
+	blocked = ctx->inval_active && start < ctx->inval_end &&
+		  end > ctx->inval_start;
+	spin_unlock(&ctx->inval_lock);
+	return blocked;
+}
+
+/*
+ * Wait until no invalidation of [start, end) is under way, or for a moment:
+ * several that overlap may keep the union of their ranges alive for long.
+ *
+ * Context: mmap lock or VMA lock may be held for reading; no block is BUSY.
+ */
+void gm_ctx_inval_wait(struct gm_context *ctx, unsigned long start,
+		       unsigned long end)
+{
+	wait_event_timeout(ctx->inval_wait,
+			   !gm_ctx_inval_blocked(ctx, start, end), HZ / 10);
+}
+
+/*
+ * The largest translation that page @i of @block can be part of, within the
+ * pages [i, end) that may be mapped.
+ */
+static unsigned int gm_map_order(const struct gm_dev *gdev,
+				 const struct gm_block *block, unsigned long i,
+				 unsigned long end)
+{
+	unsigned int order = gm_block_order(block);
+
+	for (; order; order--) {
+		unsigned long nr = 1UL << order;
+
+		if (gdev->pgsizes & BIT(order) && IS_ALIGNED(i, nr) &&
+		    i + nr <= end &&
+		    find_next_zero_bit(block->valid, i + nr, i) >= i + nr)
+			break;
+	}
+	return order;
+}
+
+/*
+ * A zap may have left pieces that are smaller than the page tables were
+ * prepared for; the next fault will know.
+ */
+static int gm_ctx_map_pages(struct gm_context *ctx, struct gm_block *block,
+			    unsigned long i, unsigned long end,
+			    unsigned int flags, unsigned int order)
+{
+	struct gm_map maps[GM_MAP_BATCH];
+	unsigned int nr = 0;
+	int ret = 0;
+
+	for (; i < end && !ret; i += 1UL << maps[nr - 1].order) {
+		i = find_next_bit(block->valid, end, i);
+		if (i >= end)
+			break;
+		if (nr == GM_MAP_BATCH)
+			nr = 0;
+		maps[nr].va = gm_block_start(block) + (i << PAGE_SHIFT);
+		maps[nr].addr = gm_loc_addr(block->loc, i);
+		maps[nr].order = gm_map_order(ctx->gdev, block, i, end);
+		maps[nr].flags = flags;
+		if (maps[nr].order < order)
+			return -EAGAIN;
+		if (++nr == GM_MAP_BATCH)
+			ret = ctx->gdev->mmu->peer_map(ctx, maps, nr);
+	}
+	if (!ret && nr && nr < GM_MAP_BATCH)
+		ret = ctx->gdev->mmu->peer_map(ctx, maps, nr);
+	return ret;
+}
+
+/*
+ * Map what @block has of @vma for the device, whose page tables take pages of
+ * at least @order.
+ *
+ * The block is BUSY and the caller its owner, so its pages can only become
+ * fewer, by a zap.  A zap comes after an invalidation of its range started, and
+ * that either is seen here or waits for the map lock and removes what is mapped
+ * now.
+ *
+ * Context: mmap lock or VMA lock held for reading, block BUSY.
+ * Return: 0; -EAGAIN while the range is being invalidated, or when smaller
+ * pages are needed; -ESRCH when the context is dead; or the errno of peer_map.
+ */
+int gm_ctx_map_block(struct gm_context *ctx, struct vm_area_struct *vma,
+		     struct gm_block *block, unsigned int order)
+{
+	unsigned long start = max(gm_block_start(block), vma->vm_start);
+	unsigned long end = min(gm_block_end(block), vma->vm_end);
+	unsigned int flags = vma->vm_flags & VM_WRITE ? GM_MAP_WRITE : 0;
+	unsigned long base = gm_block_start(block);
+	int ret;
+
+	mutex_lock(&ctx->map_lock);
+	if (ctx->dead) {
+		ret = -ESRCH;
+	} else if (gm_ctx_inval_blocked(ctx, start, end)) {
+		ret = -EAGAIN;
+	} else {
+		ret = gm_ctx_map_pages(ctx, block, (start - base) >> PAGE_SHIFT,
+				       (end - base) >> PAGE_SHIFT, flags,
+				       order);
+		if (ret)
+			gm_ctx_unmap(ctx, start, end);
+	}
+	mutex_unlock(&ctx->map_lock);
+	return ret;
+}
+
+/*
+ * Map @block in every context of its device that was prepared for it.  Only
+ * @ctx, if given, must succeed; another device job faults when it comes to the
+ * range.
+ *
+ * Context: As gm_ctx_map_block().
+ * Return: as gm_ctx_map_block() for @ctx.
+ */
+int gm_as_map_block(struct gm_as *as, const struct gm_context *ctx,
+		    struct vm_area_struct *vma, struct gm_block *block,
+		    const struct gm_prepared *prepared)
+{
+	const struct gm_dev *gdev = gm_loc_to_hnode(block->loc)->gdev;
+	struct gm_context *other;
+	int ret = 0, err;
+
+	down_read(&as->ctx_sem);
+	list_for_each_entry(other, &as->contexts, as_link) {
+		if (other->gdev != gdev ||
+		    (other != ctx && (!prepared->all ||
+				      other->born >= prepared->births)))
+			continue;
+		err = gm_ctx_map_block(other, vma, block, prepared->order);
+		if (other == ctx)
+			ret = err;
+	}
+	up_read(&as->ctx_sem);
+	return ret;
+}
+
+/*
+ * Prepare the device page tables of every context of @gdev for a range, in
+ * pages of at least prepared->order; the rest of @prepared is filled in.
+ *
+ * Context: mmap lock or VMA lock held for reading, no block BUSY. Sleeps.
+ * Return: 0, or the errno of pmap_prepare for @ctx.
+ */
+int gm_as_prepare(struct gm_as *as, struct gm_context *ctx,
+		  const struct gm_dev *gdev, unsigned long start,
+		  unsigned long end, struct gm_prepared *prepared)
+{
+	struct gm_context *other;
+	int ret = 0, err;
+
+	prepared->all = true;
+	down_read(&as->ctx_sem);
+	prepared->births = as->births;
+	list_for_each_entry(other, &as->contexts, as_link) {
+		if (other->gdev != gdev)
+			continue;
+		err = gdev->mmu->pmap_prepare(other, start, end,
+					      prepared->order);
+		if (err)
+			prepared->all = false;
+		if (other == ctx)
+			ret = err;
+	}
+	up_read(&as->ctx_sem);
+	return ret;
+}
+
+/*
+ * No context of @gdev translates [start, end) any more.
+ *
+ * Context: A block over the range is BUSY, so nothing is mapped again.
+ */
+void gm_as_unmap(struct gm_as *as, const struct gm_dev *gdev,
+		 unsigned long start, unsigned long end)
+{
+	struct gm_context *ctx;
+
+	down_read(&as->ctx_sem);
+	list_for_each_entry(ctx, &as->contexts, as_link) {
+		if (ctx->gdev != gdev)
+			continue;
+		mutex_lock(&ctx->map_lock);
+		if (!ctx->dead)
+			gm_ctx_unmap(ctx, start, end);
+		mutex_unlock(&ctx->map_lock);
+	}
+	up_read(&as->ctx_sem);
+}
+
+/* --- deferred invalidation ------------------------------------------------- */
+
+static void gm_free_dead_runs(unsigned long loc)
+{
+	while (loc != GM_LOC_NONE) {
+		unsigned long next = gm_run_of(loc)->next;
+
+		gm_run_free(loc);
+		loc = next;
+	}
+}
+
+/* Remove all translations in @ranges, with one flush if the device can. */
+static void gm_ctx_unmap_ranges(struct gm_context *ctx,
+				const struct gm_range *ranges, unsigned int nr)
+{
+	const struct gm_mmu *mmu = ctx->gdev->mmu;
+	struct gm_range grown[GM_DEFERRED_RANGES];
+	unsigned int i;
+
+	lockdep_assert_held(&ctx->map_lock);
+
+	for (i = 0; i < nr; i++) {
+		mmu->peer_unmap(ctx, ranges[i].start, ranges[i].end);
+		grown[i] = gm_range_grown(ranges[i].start, ranges[i].end);
+	}
+	if (mmu->tlb_invl_coalesced) {
+		mmu->tlb_invl_coalesced(ctx, grown, nr);
+		return;
+	}
+	for (i = 0; i < nr; i++)
+		mmu->tlb_invl(ctx, grown[i].start, grown[i].end);
+}
+
+static void gm_inval_work(struct work_struct *work)
+{
+	struct gm_context *ctx = container_of(work, struct gm_context,
+					      inval_work);
+	struct gm_range ranges[GM_DEFERRED_RANGES];
+	unsigned long dead = GM_LOC_NONE;
+	struct gm_as *as = ctx->as;
+	unsigned int nr;
+
+	mutex_lock(&ctx->map_lock);
+	spin_lock(&ctx->inval_lock);
+	nr = ctx->nr_deferred;
+	memcpy(ranges, ctx->deferred, nr * sizeof(*ranges));
+	ctx->nr_deferred = 0;
+	spin_unlock(&ctx->inval_lock);
+	if (!ctx->dead)
+		gm_ctx_unmap_ranges(ctx, ranges, nr);
+	mutex_unlock(&ctx->map_lock);
+
+	spin_lock(&as->dead_lock);
+	if (!--as->deferred) {
+		dead = as->dead;
+		as->dead = GM_LOC_NONE;
+	}
+	spin_unlock(&as->dead_lock);
+	gm_free_dead_runs(dead);
+}
+
+/* What finds no place of its own makes the last one larger, which is safe. */
+static void gm_inval_defer(struct gm_context *ctx, unsigned long start,
+			   unsigned long end)
+{
+	struct gm_range *last;
+	bool first;
+
+	spin_lock(&ctx->inval_lock);
+	first = !ctx->nr_deferred;
+	if (ctx->nr_deferred < GM_DEFERRED_RANGES) {
+		last = &ctx->deferred[ctx->nr_deferred++];
+		last->start = start;
+		last->end = end;
+	} else {
+		last = &ctx->deferred[GM_DEFERRED_RANGES - 1];
+		last->start = min(last->start, start);
+		last->end = max(last->end, end);
+	}
+	if (first) {
+		spin_lock(&ctx->as->dead_lock);
+		ctx->as->deferred++;
+		spin_unlock(&ctx->as->dead_lock);
+	}
+	spin_unlock(&ctx->inval_lock);
+	if (first)
+		queue_work(system_unbound_wq, &ctx->inval_work);
+}
+
+/* --- MMU notifier ---------------------------------------------------------- */
+
+/* GMEM's own moves change CPU mappings, not who has the device's pages. */
+static bool gm_inval_ignored(const struct gm_context *ctx,
+			     const struct mmu_notifier_range *range)
+{
+	return range->event == MMU_NOTIFY_MIGRATE && range->owner == ctx->as;
+}
+
+static void gm_inval_now(struct gm_context *ctx,
+			 const struct mmu_notifier_range *range)
+{
+	mutex_lock(&ctx->map_lock);
+	if (ctx->dead) {
+		mutex_unlock(&ctx->map_lock);
+		return;
+	}
+	switch (range->event) {
+	case MMU_NOTIFY_PROTECTION_PAGE:
+	case MMU_NOTIFY_SOFT_DIRTY:
+		ctx->gdev->mmu->pmap_protect(ctx, range->start, range->end);
+		gm_ctx_flush(ctx, range->start, range->end);
+		break;
+	default:
+		gm_ctx_unmap(ctx, range->start, range->end);
+		break;
+	}
+	mutex_unlock(&ctx->map_lock);
+}
+
+static int gm_inval_start(struct mmu_notifier *mn,
+			  const struct mmu_notifier_range *range)
+{
+	struct gm_context *ctx = container_of(mn, struct gm_context, notifier);
+
+	if (gm_inval_ignored(ctx, range))
+		return 0;
+
+	spin_lock(&ctx->inval_lock);
+	if (ctx->inval_active++) {
+		ctx->inval_start = min(ctx->inval_start, range->start);
+		ctx->inval_end = max(ctx->inval_end, range->end);
+	} else {
+		ctx->inval_start = range->start;
+		ctx->inval_end = range->end;
+	}
+	spin_unlock(&ctx->inval_lock);
+
+	if (mmu_notifier_range_blockable(range))
+		gm_inval_now(ctx, range);
+	else
+		gm_inval_defer(ctx, range->start, range->end);
+	return 0;
+}
+
+static void gm_inval_end(struct mmu_notifier *mn,
+			 const struct mmu_notifier_range *range)
+{
+	struct gm_context *ctx = container_of(mn, struct gm_context, notifier);
+	bool last;
+
+	if (gm_inval_ignored(ctx, range))
+		return;
+
+	spin_lock(&ctx->inval_lock);
+	last = !--ctx->inval_active;
+	spin_unlock(&ctx->inval_lock);
+	if (last)
+		wake_up_all(&ctx->inval_wait);
+}
+
+/* The process has no address space any more, or the context is detached. */
+static void gm_inval_release(struct mmu_notifier *mn, struct mm_struct *mm)
+{
+	struct gm_context *ctx = container_of(mn, struct gm_context, notifier);
+
+	mutex_lock(&ctx->map_lock);
+	if (!ctx->dead) {
+		gm_ctx_unmap(ctx, 0, ULONG_MAX);
+		ctx->dead = true;
+	}
+	mutex_unlock(&ctx->map_lock);
+}
+
+static const struct mmu_notifier_ops gm_notifier_ops = {
+	.invalidate_range_start = gm_inval_start,
+	.invalidate_range_end = gm_inval_end,
+	.release = gm_inval_release,
+};
+
+/*
+ * Context: The mm has users; takes its mmap lock.
+ * Return: 0, or the errno of mmu_notifier_register().
+ */
+int gm_ctx_inval_register(struct gm_context *ctx)
+{
+	/*
+	 * The map lock is taken in notifiers and so in reclaim; say so once,
+	 * for lockdep to report an allocation under it the first time.
+	 */
+	fs_reclaim_acquire(GFP_KERNEL);
+	might_lock(&ctx->map_lock);
+	fs_reclaim_release(GFP_KERNEL);
+
+	INIT_WORK(&ctx->inval_work, gm_inval_work);
+	ctx->notifier.ops = &gm_notifier_ops;
+	return mmu_notifier_register(&ctx->notifier, ctx->as->mm);
+}
+
+/* The reverse; no translation, no callback and no work is left. */
+void gm_ctx_inval_unregister(struct gm_context *ctx)
+{
+	mmu_notifier_unregister(&ctx->notifier, ctx->as->mm);
+	flush_work(&ctx->inval_work);
+}

@@ -1,0 +1,689 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Host to device.
+ *
+ * The page table is visited once.  Under its lock the PTEs of a piece are
+ * cleared, the TLB is flushed, the refcount of each folio is frozen, and GMEM
+ * markers take the place of the PTEs while the block that holds the truth is
+ * BUSY; the data follows.  Who touches the range meanwhile finds the marker and
+ * waits for the block.  When the copy fails the PTEs come back the same way.
+ *
+ * A folio is moved only when every reference to it is a PTE of the piece: then
+ * nobody can reach its data after the flush, and a refcount of zero keeps
+ * lockless lookups (reclaim, compaction, GUP-fast) away until it is freed.  It
+ * stays on its LRU list: who finds it there cannot get a reference.
+ */
+#include <linux/hugetlb.h>
+#include <linux/mm.h>
+#include <linux/mmu_notifier.h>
+#include <linux/oom.h>
+#include <linux/pgalloc.h>
+#include <linux/pgtable.h>
+#include <linux/rmap.h>
+#include <linux/sched/signal.h>
+#include <linux/swap.h>
+#include <linux/swapops.h>
+#include <linux/userfaultfd_k.h>
+
+#include <asm/tlbflush.h>
+
+#include "../internal.h"
+#include "../swap.h"
+#include "gmem.h"
+
+/**
+ * struct gm_piece - what one call moves
+ * @as: address space
+ * @hnode: destination
+ * @vma: holds the whole piece
+ * @start: first byte
+ * @nr: pages
+ * @block: BUSY block
+ * @from: page of @block at @start
+ * @move: folios
+ * @pmd: of @start; the piece does not cross it
+ * @fill: pages that do not exist yet may begin on the device
+ * @prepared: state of the device page tables
+ */
+struct gm_piece {
+	struct gm_as *as;
+	struct gm_hnode *hnode;
+	struct vm_area_struct *vma;
+	unsigned long start;
+	unsigned long nr;
+	struct gm_block *block;
+	unsigned long from;
+	struct gm_move *move;
+	pmd_t *pmd;
+	bool fill;
+	struct gm_prepared prepared;
+};
+
+static unsigned long gm_piece_end(const struct gm_piece *p)
+{
+	return p->start + (p->nr << PAGE_SHIFT);
+}
+
+static pmd_t *gm_pmd_alloc(struct mm_struct *mm, unsigned long addr)
+{
+	pgd_t *pgd = pgd_offset(mm, addr);
+	p4d_t *p4d = p4d_alloc(mm, pgd, addr);
+	pud_t *pud = p4d ? pud_alloc(mm, p4d, addr) : NULL;
+
+	return pud ? pmd_alloc(mm, pud, addr) : NULL;
+}
+
+/* Every mapping and reference of the locked @folio is @nr pages of ours. */
+static bool gm_folio_ours(struct folio *folio, unsigned int mappings)
+{
+	if (folio_test_writeback(folio) || folio_mapcount(folio) != mappings)
+		return false;
+	if (folio_test_swapcache(folio) && !folio_free_swap(folio))
+		return false;
+	return folio_ref_count(folio) == mappings;
+}
+
+static bool gm_folio_movable(struct folio *folio)
+{
+	return folio_test_anon(folio) && !folio_test_ksm(folio) &&
+	       !folio_is_zone_device(folio) && !folio_contain_hwpoisoned_page(folio);
+}
+
+static void gm_unlock_folios(struct gm_move *move)
+{
+	while (move->nr)
+		folio_unlock(move->folio[--move->nr]);
+}
+
+/*
+ * Lock the folio that is mapped at page @i and check all of its pages.
+ *
+ * Return: its number of pages; -E2BIG when it reaches out of the piece and
+ * must be split; -EBUSY when it cannot move now.
+ */
+static int gm_lock_folio(struct gm_piece *p, pte_t *ptep, unsigned long i)
+{
+	pte_t pte = ptep_get(ptep + i);
+	struct gm_move *move = p->move;
+	struct folio *folio;
+	struct page *page;
+	int nr, k;
+
+	page = vm_normal_page(p->vma, p->start + (i << PAGE_SHIFT), pte);
+	if (!page)
+		return -EBUSY;
+	folio = page_folio(page);
+	if (!gm_folio_movable(folio))
+		return -EBUSY;
+	nr = folio_nr_pages(folio);
+	if (page != folio_page(folio, 0) || i + nr > p->nr)
+		return -E2BIG;
+
+	for (k = 0; k < nr; k++) {
+		pte_t next = ptep_get(ptep + i + k);
+
+		if (!pte_present(next) || pte_pfn(next) != pte_pfn(pte) + k)
+			return -E2BIG;
+		if (pte_uffd_wp(next) || !PageAnonExclusive(page + k))
+			return -EBUSY;
+	}
+	if (!folio_trylock(folio))
+		return -EBUSY;
+	if (!gm_folio_ours(folio, nr)) {
+		folio_unlock(folio);
+		return -EBUSY;
+	}
+	move->folio[move->nr] = folio;
+	move->first[move->nr++] = p->from + i;
+	return nr;
+}
+
+static bool gm_pte_hole(pte_t pte)
+{
+	return pte_none(pte) ||
+	       (pte_present(pte) && is_zero_pfn(pte_pfn(pte)));
+}
+
+static int gm_lock_ptes(struct gm_piece *p, pte_t *ptep)
+{
+	unsigned long i = 0;
+	int ret;
+
+	while (i < p->nr) {
+		pte_t pte = ptep_get(ptep + i);
+
+		if (gm_pte_hole(pte))
+			ret = p->fill ? 1 : -EBUSY;
+		else if (!pte_present(pte))
+			ret = -EBUSY;
+		else
+			ret = gm_lock_folio(p, ptep, i);
+		if (ret < 0) {
+			gm_unlock_folios(p->move);
+			return ret;
+		}
+		i += ret;
+	}
+	return 0;
+}
+
+/* Clear the PTEs, and flush, so that the folios are out of reach. */
+static void gm_clear_ptes(struct gm_piece *p, pte_t *ptep)
+{
+	struct mm_struct *mm = p->vma->vm_mm;
+	bool flush = false;
+	unsigned long i;
+
+	for (i = 0; i < p->nr; i++) {
+		unsigned long addr = p->start + (i << PAGE_SHIFT);
+		pte_t pte = ptep_get(ptep + i);
+
+		if (!pte_none(pte)) {
+			pte = ptep_get_and_clear(mm, addr, ptep + i);
+			flush = true;
+		}
+		p->move->orig[i] = pte;
+	}
+	if (flush)
+		flush_tlb_range(p->vma, p->start, gm_piece_end(p));
+}
+
+/*
+ * The moment of truth: a reference that GUP-fast took before the PTEs were
+ * cleared makes this fail, and one that comes later finds zero and gives up.
+ */
+static bool gm_freeze_folios(struct gm_move *move)
+{
+	unsigned int i;
+
+	for (i = 0; i < move->nr; i++) {
+		struct folio *folio = move->folio[i];
+
+		if (!folio_ref_freeze(folio, folio_nr_pages(folio)))
+			break;
+	}
+	if (i == move->nr)
+		return true;
+	while (i--)
+		folio_ref_unfreeze(move->folio[i],
+				   folio_nr_pages(move->folio[i]));
+	return false;
+}
+
+static void gm_set_markers(struct mm_struct *mm, unsigned long addr,
+			   pte_t *ptep, unsigned long nr)
+{
+	pte_t marker = make_pte_marker(PTE_MARKER_GMEM);
+
+	for (; nr; nr--, ptep++, addr += PAGE_SIZE)
+		set_pte_at(mm, addr, ptep, marker);
+}
+
+static int gm_freeze_ptes(struct gm_piece *p)
+{
+	struct mm_struct *mm = p->vma->vm_mm;
+	struct gm_move *move = p->move;
+	unsigned long i, pages = 0;
+	spinlock_t *ptl;
+	pte_t *ptep;
+	int ret;
+
+	ptep = pte_offset_map_lock(mm, p->pmd, p->start, &ptl);
+	if (!ptep)
+		return -EAGAIN;
+	ret = check_stable_address_space(mm) ? -EFAULT : gm_lock_ptes(p, ptep);
+	if (ret)
+		goto unlock;
+
+	gm_clear_ptes(p, ptep);
+	if (!gm_freeze_folios(move)) {
+		for (i = 0; i < p->nr; i++)
+			if (!pte_none(move->orig[i]))
+				set_pte_at(mm, p->start + (i << PAGE_SHIFT),
+					   ptep + i, move->orig[i]);
+		gm_unlock_folios(move);
+		ret = -EBUSY;
+		goto unlock;
+	}
+
+	for (i = 0; i < move->nr; i++) {
+		struct folio *folio = move->folio[i];
+
+		folio_remove_rmap_ptes(folio, folio_page(folio, 0),
+				       folio_nr_pages(folio), p->vma);
+		pages += folio_nr_pages(folio);
+	}
+	add_mm_counter(mm, MM_ANONPAGES, -(long)pages);
+	vm_object_set_valid(&p->as->vmo, p->block, p->from, p->nr);
+	gm_set_markers(mm, p->start, ptep, p->nr);
+unlock:
+	pte_unmap_unlock(ptep, ptl);
+	return ret;
+}
+
+/* A huge page goes as one; the page table it had deposited takes its place. */
+static void gm_replace_pmd(struct gm_piece *p, struct folio *folio)
+{
+	struct mm_struct *mm = p->vma->vm_mm;
+	pgtable_t pgtable = pgtable_trans_huge_withdraw(mm, p->pmd);
+	pmd_t pmd;
+	pte_t *ptep;
+
+	folio_remove_rmap_pmd(folio, folio_page(folio, 0), p->vma);
+	add_mm_counter(mm, MM_ANONPAGES, -HPAGE_PMD_NR);
+	vm_object_set_valid(&p->as->vmo, p->block, 0, HPAGE_PMD_NR);
+
+	pmd_populate(mm, &pmd, pgtable);
+	ptep = pte_offset_map(&pmd, p->start);
+	gm_set_markers(mm, p->start, ptep, HPAGE_PMD_NR);
+	pte_unmap(ptep);
+	smp_wmb(); /* The markers must be seen before the table is. */
+	pmd_populate(mm, p->pmd, pgtable);
+}
+
+static int gm_freeze_pmd(struct gm_piece *p)
+{
+	struct mm_struct *mm = p->vma->vm_mm;
+	struct folio *folio;
+	spinlock_t *ptl;
+	int ret = -EBUSY;
+	pmd_t pmd;
+
+	ptl = pmd_lock(mm, p->pmd);
+	pmd = *p->pmd;
+	if (!pmd_trans_huge(pmd) || is_huge_zero_pmd(pmd)) {
+		ret = -E2BIG;
+		goto unlock;
+	}
+	folio = pmd_folio(pmd);
+	if (p->nr != HPAGE_PMD_NR) {
+		ret = -E2BIG;
+		goto unlock;
+	}
+	if (check_stable_address_space(mm) || pmd_uffd_wp(pmd) ||
+	    !gm_folio_movable(folio) ||
+	    !PageAnonExclusive(folio_page(folio, 0)) || !folio_trylock(folio))
+		goto unlock;
+	if (!gm_folio_ours(folio, 1))
+		goto unlock_folio;
+
+	pmd = pmdp_huge_clear_flush(p->vma, p->start, p->pmd);
+	if (!folio_ref_freeze(folio, 1)) {
+		set_pmd_at(mm, p->start, p->pmd, pmd);
+		goto unlock_folio;
+	}
+	p->move->folio[0] = folio;
+	p->move->first[0] = 0;
+	p->move->nr = 1;
+	gm_replace_pmd(p, folio);
+	spin_unlock(ptl);
+	return 0;
+
+unlock_folio:
+	folio_unlock(folio);
+unlock:
+	spin_unlock(ptl);
+	return ret;
+}
+
+/*
+ * Take the pages of the piece away from the CPU.  A marker stands for each and
+ * the block has them, but not yet their data.
+ *
+ * Return: 0; -E2BIG when a larger page must be split first; -EBUSY when some
+ * page cannot move; -EAGAIN when the page table changed; -EFAULT while the OOM
+ * reaper is at work.
+ */
+static int gm_freeze(struct gm_piece *p)
+{
+	struct mmu_notifier_range range;
+	pmd_t pmd;
+	int ret;
+
+	mmu_notifier_range_init_owner(&range, MMU_NOTIFY_MIGRATE, 0,
+				      p->vma->vm_mm, p->start, gm_piece_end(p),
+				      p->as);
+	mmu_notifier_invalidate_range_start(&range);
+	pmd = pmdp_get_lockless(p->pmd);
+	if (is_swap_pmd(pmd))
+		ret = -EBUSY;
+	else if (pmd_trans_huge(pmd))
+		ret = gm_freeze_pmd(p);
+	else
+		ret = gm_freeze_ptes(p);
+	mmu_notifier_invalidate_range_end(&range);
+	return ret;
+}
+
+/* Give the pages of @folio that were not zapped back to the CPU. */
+static unsigned int gm_thaw_folio(struct gm_piece *p, pte_t *ptep,
+				  struct folio *folio, unsigned long first)
+{
+	struct vm_area_struct *vma = p->vma;
+	unsigned int mapped = 0;
+	unsigned long i;
+
+	for (i = 0; i < folio_nr_pages(folio); i++) {
+		unsigned long addr = gm_block_start(p->block) +
+				     ((first + i) << PAGE_SHIFT);
+		pte_t *slot = ptep + (first - p->from) + i;
+		struct page *page = folio_page(folio, i);
+		pte_t pte;
+
+		if (!is_gmem_marker(ptep_get(slot)))
+			continue;
+		pte = pte_mksoft_dirty(pte_mkdirty(mk_pte(page,
+							  vma->vm_page_prot)));
+		if (vma->vm_flags & VM_WRITE)
+			pte = pte_mkwrite(pte, vma);
+		folio_add_anon_rmap_ptes(folio, page, 1, vma, addr,
+					 RMAP_EXCLUSIVE);
+		set_pte_at(vma->vm_mm, addr, slot, pte);
+		mapped++;
+	}
+	add_mm_counter(vma->vm_mm, MM_ANONPAGES, mapped);
+	return mapped;
+}
+
+/* The data did not make it: everything becomes as it was before gm_freeze(). */
+static void gm_thaw(struct gm_piece *p)
+{
+	struct mm_struct *mm = p->vma->vm_mm;
+	struct gm_move *move = p->move;
+	unsigned int mapped;
+	unsigned long i;
+	spinlock_t *ptl;
+	pte_t *ptep;
+
+	/* Only khugepaged replaces tables, and not one with BUSY markers. */
+	ptep = pte_offset_map_lock(mm, p->pmd, p->start, &ptl);
+	for (i = 0; i < move->nr; i++) {
+		struct folio *folio = move->folio[i];
+
+		mapped = ptep ? gm_thaw_folio(p, ptep, folio, move->first[i]) : 0;
+		folio_ref_unfreeze(folio, max(mapped, 1U));
+		folio_unlock(folio);
+		if (!mapped)
+			folio_put(folio);
+	}
+	move->nr = 0;
+	if (ptep) {
+		for (i = 0; i < p->nr; i++)
+			if (is_gmem_marker(ptep_get(ptep + i)))
+				pte_clear(mm, p->start + (i << PAGE_SHIFT),
+					  ptep + i);
+		vm_object_clear_valid(&p->as->vmo, p->block, p->from, p->nr);
+		pte_unmap_unlock(ptep, ptl);
+	}
+}
+
+static void gm_free_folios(struct gm_move *move)
+{
+	while (move->nr) {
+		struct folio *folio = move->folio[--move->nr];
+
+		folio_ref_unfreeze(folio, 1);
+		folio_unlock(folio);
+		folio_put(folio);
+	}
+}
+
+static unsigned long gm_move_pages(const struct gm_move *move)
+{
+	unsigned long pages = 0;
+	unsigned int i;
+
+	for (i = 0; i < move->nr; i++)
+		pages += folio_nr_pages(move->folio[i]);
+	return pages;
+}
+
+/* Freeze, copy, and give up the host's copy. */
+static int gm_move_in(struct gm_piece *p)
+{
+	struct gm_dev *gdev = p->hnode->gdev;
+	unsigned long copied;
+	int ret;
+
+	p->move->nr = 0;
+	ret = gm_freeze(p);
+	if (ret)
+		return ret;
+	copied = gm_move_pages(p->move);
+	ret = gm_move_zero(gdev, p->move, p->block, p->from, p->nr);
+	if (!ret)
+		ret = gm_move_copy(gdev, p->move, p->block, GM_COPY_TO_DEV);
+	if (ret) {
+		gm_thaw(p);
+		return -EIO;
+	}
+	gm_free_folios(p->move);
+	gm_stat_add(p->hnode, GM_STAT_TO_DEV, copied);
+	gm_stat_add(p->hnode, GM_STAT_FIRST_TOUCH, p->nr - copied);
+	return 0;
+}
+
+/*
+ * Split the large folio at @addr, so that a part of it can move.
+ *
+ * Return: 0 when it is worth to try again, or -EBUSY.
+ */
+static int gm_split(struct vm_area_struct *vma, pmd_t *pmd, unsigned long addr)
+{
+	struct folio *folio = NULL;
+	struct page *page;
+	spinlock_t *ptl;
+	pte_t *ptep, pte;
+	int ret;
+
+	if (pmd_trans_huge(pmdp_get_lockless(pmd))) {
+		split_huge_pmd(vma, pmd, addr);
+		return 0;
+	}
+	ptep = pte_offset_map_lock(vma->vm_mm, pmd, addr, &ptl);
+	if (!ptep)
+		return 0;
+	pte = ptep_get(ptep);
+	page = pte_present(pte) ? vm_normal_page(vma, addr, pte) : NULL;
+	if (page) {
+		folio = page_folio(page);
+		folio_get(folio);
+	}
+	pte_unmap_unlock(ptep, ptl);
+	if (!folio)
+		return -EBUSY;
+
+	ret = -EBUSY;
+	if (folio_test_large(folio) && folio_test_anon(folio) &&
+	    folio_trylock(folio)) {
+		if (!split_folio(folio))
+			ret = 0;
+		folio_unlock(folio);
+	}
+	folio_put(folio);
+	return ret;
+}
+
+/* Move the piece into its BUSY block, and make the device see the block. */
+static int gm_move_and_map(struct gm_piece *p, struct gm_context *ctx)
+{
+	int ret = gm_move_in(p);
+
+	if (!ret)
+		ret = gm_as_map_block(p->as, ctx, p->vma, p->block,
+				      &p->prepared);
+	gm_block_done(p->as, p->block);
+	return ret;
+}
+
+/* A new block for the whole piece. */
+static int gm_migrate_new(struct gm_piece *p, struct gm_context *ctx,
+			  unsigned int order)
+{
+	struct gm_block *block;
+	int ret;
+
+	block = gm_block_alloc(order, GFP_KERNEL_ACCOUNT);
+	if (!block)
+		return -ENOMEM;
+	block->vpn = p->start >> PAGE_SHIFT;
+	ret = gm_run_alloc(p->hnode, order, p->as, block->vpn, &block->loc);
+	if (ret)
+		goto err_block;
+	ret = vm_object_insert(&p->as->vmo, block);
+	if (ret)
+		goto err_run;
+	p->block = block;
+	p->from = 0;
+	return gm_move_and_map(p, ctx);
+
+err_run:
+	gm_run_free(block->loc);
+err_block:
+	gm_block_put(block);
+	return ret;
+}
+
+/* One page that is missing in the middle of an existing block. */
+static int gm_migrate_fill(struct gm_piece *p, struct gm_context *ctx)
+{
+	unsigned long vpn = p->start >> PAGE_SHIFT;
+	unsigned long start = ALIGN_DOWN(p->start, PAGE_SIZE << GM_ORDER_2M);
+	struct gm_block *block, *owned, *spare = NULL;
+	int ret;
+
+	/* The block's other pages are mapped together with this one. */
+	p->prepared.order = 0;
+	ret = gm_as_prepare(p->as, ctx, p->hnode->gdev, start,
+			    start + (PAGE_SIZE << GM_ORDER_2M), &p->prepared);
+	if (ret)
+		return ret;
+	block = vm_object_claim(&p->as->vmo, vpn, &spare, &owned);
+	if (PTR_ERR_OR_ZERO(block) == -EBUSY) {
+		gm_block_wait(owned);
+		gm_block_put(owned);
+		return -EAGAIN;
+	}
+	/* A value: the page has come to a device meanwhile. */
+	if (IS_ERR_OR_NULL(block))
+		return -EAGAIN;
+
+	p->block = block;
+	p->from = vpn - block->vpn;
+	if (gm_loc_to_hnode(block->loc) != p->hnode) {
+		gm_block_done(p->as, block);
+		return -EXDEV;
+	}
+	if (test_bit(p->from, block->valid)) {
+		gm_block_done(p->as, block);
+		return -EAGAIN;
+	}
+	return gm_move_and_map(p, ctx);
+}
+
+/**
+ * gm_migrate() - move host pages, or pages that do not exist yet, to a device
+ * @as: address space
+ * @hnode: destination
+ * @ctx: context that must see the result, or NULL
+ * @vma: VMA; the piece around @addr lies in it
+ * @addr: any address in the piece
+ * @order: size of the piece
+ *
+ * Every context of the device sees the pages when this returns 0, except one
+ * whose mapping an invalidation prevents; that is only an error for @ctx.
+ *
+ * Context: mmap lock or VMA lock held for reading. Sleeps.
+ * Return: 0; -EEXIST when a device has part of the piece; -EXDEV when another
+ * device holds the block around it; -EBUSY when a page cannot move now; -ENOSPC
+ * when the device is full; -EAGAIN when things changed; -EIO when the device or
+ * the DMA mapping failed; -EFAULT; -ENOMEM; or the errno of &gm_mmu.peer_map for @ctx.  On any
+ * error the data is where it was, or moved without being mapped.
+ */
+int gm_migrate(struct gm_as *as, struct gm_hnode *hnode,
+	       struct gm_context *ctx, struct vm_area_struct *vma,
+	       unsigned long addr, unsigned int order)
+{
+	struct gm_piece p = {
+		.as = as,
+		.hnode = hnode,
+		.vma = vma,
+		.start = ALIGN_DOWN(addr, PAGE_SIZE << order),
+		.nr = 1UL << order,
+		.fill = !userfaultfd_armed(vma),
+		.prepared.order = order,
+	};
+	int ret;
+
+	p.pmd = gm_pmd_alloc(vma->vm_mm, p.start);
+	if (!p.pmd || pte_alloc(vma->vm_mm, p.pmd) || anon_vma_prepare(vma))
+		return -ENOMEM;
+	p.move = gm_move_alloc(order);
+	if (!p.move)
+		return -ENOMEM;
+	ret = gm_as_prepare(as, ctx, hnode->gdev, p.start, gm_piece_end(&p),
+			    &p.prepared);
+	if (!ret)
+		ret = gm_migrate_new(&p, ctx, order);
+	if (ret == -EEXIST && !order)
+		ret = gm_migrate_fill(&p, ctx);
+	if (ret == -E2BIG)
+		ret = gm_split(vma, p.pmd, addr) ?: -EAGAIN;
+	gm_move_free(p.move);
+	return ret;
+}
+
+/**
+ * gm_fit_order() - the largest piece around an address
+ * @gdev: device
+ * @vma: VMA
+ * @addr: address in @vma
+ * @max: not larger than this
+ *
+ * Context: mmap lock or VMA lock held for reading.
+ * Return: an order that the device has and whose piece lies within @vma.
+ */
+unsigned int gm_fit_order(const struct gm_dev *gdev,
+			  const struct vm_area_struct *vma,
+			  unsigned long addr, unsigned int max)
+{
+	unsigned int order = max;
+
+	for (; order; order--) {
+		unsigned long start = ALIGN_DOWN(addr, PAGE_SIZE << order);
+
+		if (gdev->pgsizes & BIT(order) && start >= vma->vm_start &&
+		    start + (PAGE_SIZE << order) <= vma->vm_end)
+			break;
+	}
+	return order;
+}
+
+/**
+ * gm_populate() - bring the page at an address to a device
+ * @as: address space
+ * @hnode: destination
+ * @ctx: context that must see it, or NULL
+ * @vma: a shared VMA
+ * @addr: address in @vma
+ *
+ * Moves the largest piece around @addr that can move as a whole.
+ *
+ * Context: mmap lock or VMA lock held for reading. Sleeps.
+ * Return: as gm_migrate(), for the page alone.
+ */
+int gm_populate(struct gm_as *as, struct gm_hnode *hnode,
+		struct gm_context *ctx, struct vm_area_struct *vma,
+		unsigned long addr)
+{
+	unsigned int order = ilog2(gm_hnode_unit(hnode));
+	int ret;
+
+	for (;;) {
+		order = gm_fit_order(hnode->gdev, vma, addr, order);
+		ret = gm_migrate(as, hnode, ctx, vma, addr, order);
+		if (!order || (ret != -EBUSY && ret != -EEXIST))
+			return ret;
+		order--;
+	}
+}

@@ -1,0 +1,604 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Device to host.
+ *
+ * The block is made BUSY, the device's translations go, the data is copied into
+ * folios that were allocated and charged before, and under the page table lock
+ * each marker that is still there becomes a PTE.  Until then the device's copy
+ * is the only one and stays valid, so an error at any step loses nothing.
+ *
+ * A whole 2 MiB block comes home as a huge page when the VMA may have one: the
+ * page table full of markers is taken out and a new, empty one deposited under
+ * the huge PMD.  The old table is freed by RCU, since lockless walkers may be
+ * in it; whoever locks it finds markers and, looking again, the changed PMD.
+ */
+#include <linux/memcontrol.h>
+#include <linux/mm.h>
+#include <linux/mmu_notifier.h>
+#include <linux/oom.h>
+#include <linux/page_table_check.h>
+#include <linux/pgalloc.h>
+#include <linux/pgtable.h>
+#include <linux/rmap.h>
+#include <linux/sched/signal.h>
+#include <linux/swap.h>
+#include <linux/swapops.h>
+#include <linux/userfaultfd_k.h>
+
+#include "../internal.h"
+#include "gmem.h"
+
+/**
+ * struct gm_homecoming - what one recall works on
+ * @as: address space
+ * @vma: VMA of the range
+ * @addr: address that asked for it
+ * @start: first byte
+ * @nr: pages; the range lies in one block and in @vma
+ * @block: BUSY block
+ * @move: folios, single pages or one huge page
+ * @table: page table to deposit under a huge page, or NULL
+ */
+struct gm_homecoming {
+	struct gm_as *as;
+	struct vm_area_struct *vma;
+	unsigned long addr;
+	unsigned long start;
+	unsigned long nr;
+	struct gm_block *block;
+	struct gm_move *move;
+	pgtable_t table;
+};
+
+static unsigned long gm_home_end(const struct gm_homecoming *h)
+{
+	return h->start + (h->nr << PAGE_SHIFT);
+}
+
+/* --- memory ------------------------------------------------------------------ */
+
+static struct folio *gm_home_folio(struct gm_homecoming *h, unsigned long addr,
+				   unsigned int order, gfp_t gfp, int nid)
+{
+	struct folio *folio;
+
+	if (nid == NUMA_NO_NODE)
+		folio = vma_alloc_folio(gfp, order, h->vma, addr, order);
+	else
+		folio = __folio_alloc_node(gfp, order, nid);
+	if (!folio)
+		return NULL;
+	if (mem_cgroup_charge(folio, h->vma->vm_mm, gfp)) {
+		folio_put(folio);
+		return NULL;
+	}
+	return folio;
+}
+
+/* May [start, start + 2M) become a huge page, going by policy? */
+static bool gm_home_huge_ok(const struct gm_homecoming *h)
+{
+	return h->nr == HPAGE_PMD_NR && !userfaultfd_armed(h->vma) &&
+	       thp_vma_allowable_order(h->vma, h->vma->vm_flags,
+				       TVA_IN_PF | TVA_ENFORCE_SYSFS,
+				       HPAGE_PMD_ORDER);
+}
+
+static bool gm_home_alloc_huge(struct gm_homecoming *h, int nid)
+{
+	struct folio *folio;
+
+	folio = gm_home_folio(h, h->start, HPAGE_PMD_ORDER,
+			      vma_thp_gfp_mask(h->vma) | __GFP_NOWARN, nid);
+	if (!folio)
+		return false;
+	h->table = pte_alloc_one(h->vma->vm_mm);
+	if (!h->table) {
+		folio_put(folio);
+		return false;
+	}
+	h->move->folio[0] = folio;
+	h->move->first[0] = 0;
+	h->move->nr = 1;
+	return true;
+}
+
+/* A page for each page of the range that is on the device now. */
+static int gm_home_alloc_pages(struct gm_homecoming *h, int nid)
+{
+	unsigned long vpn = h->start >> PAGE_SHIFT;
+	unsigned long last = vpn + h->nr - 1;
+	unsigned long first = vpn;
+
+	for (;; vpn++) {
+		struct folio *folio;
+
+		vpn = vm_object_next(&h->as->vmo, vpn, last);
+		if (vpn > last)
+			return 0;
+		folio = gm_home_folio(h, vpn << PAGE_SHIFT, 0,
+				      GFP_HIGHUSER_MOVABLE, nid);
+		if (!folio)
+			return -ENOMEM;
+		h->move->folio[h->move->nr] = folio;
+		h->move->first[h->move->nr++] = vpn - first;
+	}
+}
+
+static void gm_home_free(struct gm_homecoming *h)
+{
+	while (h->move->nr)
+		folio_put(h->move->folio[--h->move->nr]);
+	if (h->table)
+		pte_free(h->vma->vm_mm, h->table);
+	h->table = NULL;
+}
+
+/* --- page tables --------------------------------------------------------------- */
+
+static pmd_t *gm_home_pmd(const struct gm_homecoming *h)
+{
+	return mm_find_pmd(h->vma->vm_mm, h->start);
+}
+
+static pte_t gm_home_pte(struct vm_area_struct *vma, struct page *page,
+			 pte_t marker)
+{
+	pte_t pte = mk_pte(page, vma->vm_page_prot);
+
+	/* The device may have written: dirty in every sense. */
+	pte = pte_mksoft_dirty(pte_mkdirty(pte_sw_mkyoung(pte)));
+	if (vma->vm_flags & VM_WRITE)
+		pte = pte_mkwrite(pte, vma);
+	if (pte_swp_uffd_wp(marker))
+		pte = pte_mkuffd_wp(pte);
+	return pte;
+}
+
+/* Put single pages where their markers still are. */
+static int gm_home_set_ptes(struct gm_homecoming *h)
+{
+	struct vm_area_struct *vma = h->vma;
+	unsigned int i, kept = 0;
+	int ret = 0;
+	spinlock_t *ptl;
+	pte_t *ptep;
+	pmd_t *pmd = gm_home_pmd(h);
+
+	ptep = pmd ? pte_offset_map_lock(vma->vm_mm, pmd, h->start, &ptl) :
+		     NULL;
+	if (!ptep)
+		return -EAGAIN;
+	if (check_stable_address_space(vma->vm_mm)) {
+		ret = -EFAULT;
+		goto unlock;
+	}
+
+	for (i = 0; i < h->move->nr; i++) {
+		struct folio *folio = h->move->folio[i];
+		unsigned long page = h->move->first[i];
+		unsigned long addr = gm_block_start(h->block) +
+				     (page << PAGE_SHIFT);
+		pte_t *slot = ptep + ((addr - h->start) >> PAGE_SHIFT);
+		pte_t marker = ptep_get(slot);
+
+		if (!is_gmem_marker(marker)) {
+			/* Zapped meanwhile. */
+			h->move->folio[kept] = folio;
+			h->move->first[kept++] = page;
+			continue;
+		}
+		inc_mm_counter(vma->vm_mm, MM_ANONPAGES);
+		folio_add_new_anon_rmap(folio, vma, addr, RMAP_EXCLUSIVE);
+		folio_add_lru_vma(folio, vma);
+		set_pte_at(vma->vm_mm, addr, slot,
+			   gm_home_pte(vma, folio_page(folio, 0), marker));
+		update_mmu_cache(vma, addr, slot);
+		vm_object_clear_valid(&h->as->vmo, h->block, page, 1);
+	}
+	h->move->nr = kept;
+unlock:
+	pte_unmap_unlock(ptep, ptl);
+	return ret;
+}
+
+static bool gm_table_all_markers(pte_t *ptep)
+{
+	unsigned int i;
+
+	for (i = 0; i < HPAGE_PMD_NR; i++) {
+		pte_t pte = ptep_get(ptep + i);
+
+		if (!is_gmem_marker(pte) || pte_swp_uffd_wp(pte))
+			return false;
+	}
+	return true;
+}
+
+static void gm_home_map_huge(struct gm_homecoming *h, pmd_t *pmdp,
+			     struct folio *folio)
+{
+	struct vm_area_struct *vma = h->vma;
+	struct mm_struct *mm = vma->vm_mm;
+	pmd_t pmd = mk_huge_pmd(folio_page(folio, 0), vma->vm_page_prot);
+
+	pmd = pmd_mksoft_dirty(pmd_mkdirty(pmd));
+	pmd = maybe_pmd_mkwrite(pmd, vma);
+	folio_add_new_anon_rmap(folio, vma, h->start, RMAP_EXCLUSIVE);
+	folio_add_lru_vma(folio, vma);
+	pgtable_trans_huge_deposit(mm, pmdp, h->table);
+	set_pmd_at(mm, h->start, pmdp, pmd);
+	update_mmu_cache_pmd(vma, h->addr, pmdp);
+	add_mm_counter(mm, MM_ANONPAGES, HPAGE_PMD_NR);
+	deferred_split_folio(folio, false);
+}
+
+/*
+ * Replace the page table of the range, if it holds nothing but markers, by the
+ * huge page.
+ *
+ * Return: 0; -E2BIG when the range must come home in single pages; -EFAULT.
+ */
+static int gm_home_set_pmd(struct gm_homecoming *h)
+{
+	struct vm_area_struct *vma = h->vma;
+	struct mm_struct *mm = vma->vm_mm;
+	struct folio *folio = h->move->folio[0];
+	pmd_t *pmdp = gm_home_pmd(h);
+	spinlock_t *pml, *ptl;
+	int ret = -E2BIG;
+	pmd_t old;
+	pte_t *ptep;
+
+	if (!pmdp)
+		return ret;
+	pml = pmd_lock(mm, pmdp);
+	ptep = pte_offset_map_nolock(mm, pmdp, h->start, &ptl);
+	if (!ptep)
+		goto unlock_pmd;
+	if (ptl != pml)
+		spin_lock_nested(ptl, SINGLE_DEPTH_NESTING);
+	if (check_stable_address_space(mm)) {
+		ret = -EFAULT;
+		goto unlock_pte;
+	}
+	if (userfaultfd_armed(vma) || !gm_table_all_markers(ptep))
+		goto unlock_pte;
+
+	old = pmdp_collapse_flush(vma, h->start, pmdp);
+	pmdp_get_lockless_sync();
+	gm_home_map_huge(h, pmdp, folio);
+	h->table = NULL;
+	h->move->nr = 0;
+	vm_object_clear_valid(&h->as->vmo, h->block, 0, HPAGE_PMD_NR);
+	ret = 0;
+
+unlock_pte:
+	if (ptl != pml)
+		spin_unlock(ptl);
+	pte_unmap(ptep);
+unlock_pmd:
+	spin_unlock(pml);
+	if (!ret) {
+		page_table_check_pte_clear_range(mm, h->start, old);
+		pte_free_defer(mm, pmd_pgtable(old));
+	}
+	return ret;
+}
+
+/* The device lost the data: who touches one of these pages must be told. */
+static void gm_home_poison(struct gm_homecoming *h)
+{
+	struct mm_struct *mm = h->vma->vm_mm;
+	pmd_t *pmd = gm_home_pmd(h);
+	unsigned long i, lost = 0;
+	spinlock_t *ptl;
+	pte_t *ptep;
+
+	ptep = pmd ? pte_offset_map_lock(mm, pmd, h->start, &ptl) : NULL;
+	if (!ptep)
+		return;
+	for (i = 0; i < h->nr; i++) {
+		unsigned long addr = h->start + (i << PAGE_SHIFT);
+
+		if (!is_gmem_marker(ptep_get(ptep + i)))
+			continue;
+		set_pte_at(mm, addr, ptep + i,
+			   make_pte_marker(PTE_MARKER_POISONED));
+		vm_object_clear_valid(&h->as->vmo, h->block,
+				      (addr >> PAGE_SHIFT) - h->block->vpn, 1);
+		lost++;
+	}
+	pte_unmap_unlock(ptep, ptl);
+	gm_stat_add(gm_loc_to_hnode(h->block->loc), GM_STAT_LOST, lost);
+}
+
+/* --- the recall ------------------------------------------------------------------ */
+
+static unsigned long gm_count_valid(const struct gm_block *block,
+				    unsigned long from, unsigned long nr)
+{
+	unsigned long end = from + nr, count = 0;
+
+	for_each_set_bit_from(from, block->valid, end)
+		count++;
+	return count;
+}
+
+/*
+ * Folios were allocated for what was on the device before the block became
+ * BUSY.  Keep those whose page still is, numbered from the block's start.
+ */
+static int gm_home_match(struct gm_homecoming *h)
+{
+	unsigned long from = (h->start >> PAGE_SHIFT) - h->block->vpn;
+	struct gm_move *move = h->move;
+	unsigned long valid;
+	unsigned int i, kept = 0;
+
+	if (h->table)
+		return bitmap_full(h->block->valid, HPAGE_PMD_NR) ? 0 : -E2BIG;
+
+	for (i = 0; i < move->nr; i++) {
+		unsigned long page = from + move->first[i];
+
+		if (!test_bit(page, h->block->valid)) {
+			folio_put(move->folio[i]);
+			continue;
+		}
+		move->folio[kept] = move->folio[i];
+		move->first[kept++] = page;
+	}
+	move->nr = kept;
+	valid = gm_count_valid(h->block, from, h->nr);
+	return kept < valid ? -EAGAIN : 0;
+}
+
+static int gm_home_copy(struct gm_homecoming *h, unsigned int flags)
+{
+	struct gm_hnode *hnode = gm_loc_to_hnode(h->block->loc);
+	unsigned long pages;
+	unsigned int i;
+	int ret;
+
+	gm_as_unmap(h->as, hnode->gdev, gm_block_start(h->block),
+		    gm_block_end(h->block));
+	ret = gm_move_copy(hnode->gdev, h->move, h->block, GM_COPY_FROM_DEV);
+	if (ret) {
+		if (READ_ONCE(hnode->gdev->broken) ||
+		    (flags & GM_RECALL_POISON && h->nr == 1)) {
+			gm_home_poison(h);
+			return -EHWPOISON;
+		}
+		return ret == -ENOMEM ? ret : -EIO;
+	}
+
+	for (i = 0; i < h->move->nr; i++)
+		__folio_mark_uptodate(h->move->folio[i]);
+	pages = h->table ? HPAGE_PMD_NR : h->move->nr;
+	ret = h->table ? gm_home_set_pmd(h) : gm_home_set_ptes(h);
+	if (!ret) {
+		gm_stat_add(hnode, GM_STAT_TO_HOST, pages - h->move->nr);
+		if (flags & GM_RECALL_EVICT)
+			gm_stat_add(hnode, GM_STAT_EVICTED,
+				    pages - h->move->nr);
+	}
+	return ret;
+}
+
+static struct gm_block *gm_home_claim(struct gm_homecoming *h,
+				      struct gm_block **spare,
+				      unsigned int flags)
+{
+	unsigned long vpn = h->addr >> PAGE_SHIFT;
+	struct gm_block *block, *owned;
+
+	block = vm_object_claim(&h->as->vmo, vpn, spare, &owned);
+	if (PTR_ERR_OR_ZERO(block) == -EBUSY) {
+		if (!(flags & GM_RECALL_NOWAIT))
+			gm_block_wait(owned);
+		gm_block_put(owned);
+		return ERR_PTR(-EAGAIN);
+	}
+	if (!block)
+		return ERR_PTR(-ENOENT);
+	if (IS_ERR(block))
+		return block;
+	if (!test_bit(vpn - block->vpn, block->valid) ||
+	    h->start < gm_block_start(block) ||
+	    gm_home_end(h) > gm_block_end(block)) {
+		gm_block_done(h->as, block);
+		return ERR_PTR(-EAGAIN);
+	}
+	return block;
+}
+
+static int gm_recall_claimed(struct gm_homecoming *h, unsigned int flags)
+{
+	int ret;
+
+	ret = gm_home_match(h);
+	if (!ret)
+		ret = gm_home_copy(h, flags);
+	gm_block_done(h->as, h->block);
+	return ret;
+}
+
+static int gm_recall_once(struct gm_homecoming *h, unsigned int flags, int nid,
+			  bool huge)
+{
+	struct gm_block *spare = gm_block_alloc(0, GFP_KERNEL_ACCOUNT);
+	int ret = 0;
+
+	if (!spare)
+		return -ENOMEM;
+	if (!huge || !gm_home_alloc_huge(h, nid))
+		ret = gm_home_alloc_pages(h, nid);
+	if (!ret) {
+		h->block = gm_home_claim(h, &spare, flags);
+		ret = IS_ERR(h->block) ? PTR_ERR(h->block) :
+					 gm_recall_claimed(h, flags);
+	}
+	gm_home_free(h);
+	gm_block_put(spare);
+	return ret;
+}
+
+/*
+ * What to bring home for an access at h->addr: its block within the VMA, or, of
+ * a block that is larger than 64K and cannot become a huge page, the 64K around
+ * the address.
+ */
+static void gm_home_range(struct gm_homecoming *h, unsigned long first,
+			  unsigned int order, unsigned int flags)
+{
+	unsigned long start = first << PAGE_SHIFT;
+	unsigned long end = start + (PAGE_SIZE << order);
+
+	start = max(start, h->vma->vm_start);
+	end = min(end, h->vma->vm_end);
+	h->start = start;
+	h->nr = (end - start) >> PAGE_SHIFT;
+	if (order <= GM_ORDER_64K || flags & GM_RECALL_WHOLE ||
+	    gm_home_huge_ok(h))
+		return;
+	start = max(start, ALIGN_DOWN(h->addr, PAGE_SIZE << GM_ORDER_64K));
+	end = min(end, ALIGN_DOWN(h->addr, PAGE_SIZE << GM_ORDER_64K) +
+		       (PAGE_SIZE << GM_ORDER_64K));
+	h->start = start;
+	h->nr = (end - start) >> PAGE_SHIFT;
+}
+
+/**
+ * gm_recall() - bring a page, and what belongs to it, home
+ * @vma: VMA of @addr
+ * @addr: address of a page that a device has
+ * @flags: GM_RECALL_*
+ * @nid: host node for the data, or NUMA_NO_NODE to go by policy
+ *
+ * Context: mmap lock held, or VMA lock held for reading. Sleeps.
+ * Return: 0; -ENOENT when no device has the page; -EAGAIN when things changed
+ * or, with %GM_RECALL_NOWAIT, the block is BUSY; -ENOMEM; -EFAULT while the OOM
+ * reaper is at work; -EIO when the device failed and still has the data;
+ * -EHWPOISON when the data is lost.
+ */
+int gm_recall(struct vm_area_struct *vma, unsigned long addr,
+	      unsigned int flags, int nid)
+{
+	struct gm_homecoming h = {
+		.as = vma->vm_mm->gm_as,
+		.vma = vma,
+		.addr = addr,
+	};
+	unsigned long loc, first;
+	bool huge;
+	int ret;
+
+	loc = vm_object_find(&h.as->vmo, addr >> PAGE_SHIFT, &first);
+	if (loc == GM_LOC_NONE)
+		return -ENOENT;
+	gm_home_range(&h, first, gm_loc_order(loc), flags);
+	h.move = gm_move_alloc(ilog2(roundup_pow_of_two(h.nr)));
+	if (!h.move)
+		return -ENOMEM;
+	huge = gm_home_huge_ok(&h);
+	ret = gm_recall_once(&h, flags, nid, huge);
+	if (ret == -E2BIG)
+		ret = gm_recall_once(&h, flags, nid, false);
+	if ((ret == -EIO || ret == -ENOMEM) && h.nr > 1) {
+		/*
+		 * One bad page, or memory for one page only, must not keep it
+		 * from coming home.
+		 */
+		h.start = addr & PAGE_MASK;
+		h.nr = 1;
+		ret = gm_recall_once(&h, flags, nid, false);
+	}
+	gm_move_free(h.move);
+	return ret;
+}
+
+/**
+ * gm_recall_range() - bring everything in a range home
+ * @vma: VMA
+ * @start: first byte, in @vma
+ * @end: end, in @vma
+ * @nid: as in gm_recall()
+ *
+ * Context: as gm_recall().
+ * Return: 0, -EINTR when the caller is being killed, or the first error that
+ * gm_recall() cannot recover from.
+ */
+int gm_recall_range(struct vm_area_struct *vma, unsigned long start,
+		    unsigned long end, int nid)
+{
+	struct gm_as *as = vma->vm_mm->gm_as;
+	unsigned long vpn = start >> PAGE_SHIFT;
+	unsigned long last = (end >> PAGE_SHIFT) - 1;
+	int ret;
+
+	if (!as)
+		return 0;
+	for (;;) {
+		vpn = vm_object_next(&as->vmo, vpn, last);
+		if (vpn > last)
+			return 0;
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		ret = gm_recall(vma, vpn << PAGE_SHIFT, GM_RECALL_WHOLE, nid);
+		if (ret && ret != -EAGAIN && ret != -ENOENT &&
+		    ret != -EHWPOISON)
+			return ret;
+		cond_resched();
+	}
+}
+
+/* --- CPU faults --------------------------------------------------------------------- */
+
+/* A marker that the vm_object knows nothing of is only seen by a stale read. */
+static vm_fault_t gm_fault_stale(struct vm_fault *vmf)
+{
+	struct mm_struct *mm = vmf->vma->vm_mm;
+	vm_fault_t ret = 0;
+	unsigned long first;
+	spinlock_t *ptl;
+	pte_t *ptep;
+
+	ptep = pte_offset_map_lock(mm, vmf->pmd, vmf->address, &ptl);
+	if (!ptep)
+		return 0;
+	if (is_gmem_marker(ptep_get(ptep)) &&
+	    vm_object_find(&mm->gm_as->vmo, vmf->address >> PAGE_SHIFT,
+			   &first) == GM_LOC_NONE) {
+		WARN_ON_ONCE(1);
+		ret = VM_FAULT_SIGBUS;
+	}
+	pte_unmap_unlock(ptep, ptl);
+	return ret;
+}
+
+vm_fault_t __gm_host_fault(struct vm_fault *vmf)
+{
+	bool nowait = vmf->flags & FAULT_FLAG_RETRY_NOWAIT;
+
+	if (WARN_ON_ONCE(!vmf->vma->vm_mm->gm_as))
+		return VM_FAULT_SIGBUS;
+
+	switch (gm_recall(vmf->vma, vmf->address & PAGE_MASK,
+			  nowait ? GM_RECALL_NOWAIT : 0, NUMA_NO_NODE)) {
+	case 0:
+		count_vm_event(PGMAJFAULT);
+		return VM_FAULT_MAJOR;
+	case -ENOENT:
+		return gm_fault_stale(vmf);
+	case -EAGAIN:
+		return nowait ? VM_FAULT_RETRY : 0;
+	case -EHWPOISON:
+		/* The access is repeated and finds the poison. */
+		return 0;
+	case -ENOMEM:
+		return VM_FAULT_OOM;
+	default:
+		return VM_FAULT_SIGBUS;
+	}
+}
