@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Hardware that fails: the newest bytes survive unless the hardware that held
+ * them is lost, and then whoever touches one of them is told.
+ */
+#include "gmem_test.h"
+
+#include <sys/ioctl.h>
+#include <sys/uio.h>
+
+#define RW			(PROT_READ | PROT_WRITE)
+
+FIXTURE(error)
+{
+	struct npu npu;
+	struct gmem_buf buf;
+	char *shadow;
+	size_t len;
+};
+
+FIXTURE_VARIANT(error)
+{
+	struct gmem_shape shape;
+};
+
+FIXTURE_VARIANT_ADD(error, 4k) { .shape = GMEM_SHAPE_4K };
+FIXTURE_VARIANT_ADD(error, 64k) { .shape = GMEM_SHAPE_64K };
+FIXTURE_VARIANT_ADD(error, 2m) { .shape = GMEM_SHAPE_2M };
+FIXTURE_VARIANT_ADD(error, 2m_thp) { .shape = GMEM_SHAPE_2M_THP };
+
+FIXTURE_SETUP(error)
+{
+	npu_open(&self->npu, 0);
+	npu_attach(&self->npu, 0);
+	gmem_map_shape(&self->buf, &variant->shape);
+	self->len = self->buf.len;
+	self->shadow = malloc(self->len);
+	ASSERT_NE(NULL, self->shadow);
+	gmem_pattern(self->buf.p, self->len, 17);
+	gmem_pattern(self->shadow, self->len, 17);
+}
+
+/* Whatever was armed and not used up must not hit the next test. */
+FIXTURE_TEARDOWN_PARENT(error)
+{
+	struct npu npu;
+
+	EXPECT_EQ(0, _npu_open(&npu, 0));
+	EXPECT_EQ(0, _npu_inject(&npu, NPU_INJECT_NONE, 0));
+	npu_close(&npu);
+	EXPECT_NO_DEVICE_PAGES();
+}
+
+typedef FIXTURE_DATA(error) failing_t;
+
+static void to_device(struct __test_metadata *_metadata, failing_t *self)
+{
+	npu_dirty(&self->npu, self->buf.p, self->shadow, self->len);
+	ASSERT_ON(self->npu.hnid, self->buf.p, self->len);
+}
+
+static void device_reads(struct __test_metadata *_metadata, failing_t *self)
+{
+	struct npu_result res;
+
+	npu_reduce(&self->npu, self->buf.p, self->len, &res);
+	ASSERT_EQ(gmem_sum(self->shadow, self->len), res.value);
+}
+
+/* A copy to the device fails under a job: host data stays. */
+TEST_F(error, copy_to_device)
+{
+	struct npu_result res;
+	unsigned int nth;
+
+	for (nth = 1; nth <= 4; nth++) {
+		int err;
+
+		npu_inject(&self->npu, NPU_INJECT_COPY_FAIL, nth);
+		err = _npu_reduce(&self->npu, self->buf.p, self->len, &res);
+		/* It may have been served from host memory. */
+		ASSERT_TRUE(!err || err == EIO);
+		if (!err)
+			ASSERT_EQ(gmem_sum(self->shadow, self->len), res.value);
+		npu_inject(&self->npu, NPU_INJECT_NONE, 0);
+		ASSERT_SAME(self->shadow, self->buf.p, self->len);
+		device_reads(_metadata, self);
+		hmadvise(-1, self->buf.p, self->len, HMADV_PREFETCH);
+		ASSERT_SAME(self->shadow, self->buf.p, self->len);
+	}
+}
+
+TEST_F(error, prefetch_to_device)
+{
+	unsigned int nth;
+
+	for (nth = 1; nth <= 4; nth++) {
+		int err;
+
+		npu_inject(&self->npu, NPU_INJECT_COPY_FAIL, nth);
+		err = _hmadvise(self->npu.hnid, self->buf.p, self->len,
+				HMADV_PREFETCH);
+		ASSERT_TRUE(!err || err == EIO);
+		npu_inject(&self->npu, NPU_INJECT_NONE, 0);
+		ASSERT_SAME(self->shadow, self->buf.p, self->len);
+		hmadvise(self->npu.hnid, self->buf.p, self->len,
+			 HMADV_PREFETCH);
+		ASSERT_ON(self->npu.hnid, self->buf.p, self->len);
+		ASSERT_SAME(self->shadow, self->buf.p, self->len);
+	}
+}
+
+/* A page that the device zeroed in vain is not shown to anybody. */
+TEST_F(error, first_touch)
+{
+	struct npu_result res;
+	int err;
+
+	ASSERT_EQ(0, madvise(self->buf.p, self->len, MADV_DONTNEED));
+	npu_inject(&self->npu, NPU_INJECT_COPY_FAIL, 1);
+	err = _npu_reduce(&self->npu, self->buf.p, self->len, &res);
+	ASSERT_TRUE(!err || err == EIO);
+	if (!err)
+		ASSERT_EQ(0, res.value);
+	npu_inject(&self->npu, NPU_INJECT_NONE, 0);
+	npu_reduce(&self->npu, self->buf.p, self->len, &res);
+	ASSERT_EQ(0, res.value);
+	ASSERT_ZERO(self->buf.p, self->len);
+}
+
+/* A copy from the device fails: the data is still there, later. */
+TEST_F(error, copy_from_device)
+{
+	unsigned int nth;
+
+	for (nth = 1; nth <= 3; nth++) {
+		int err;
+
+		to_device(_metadata, self);
+		npu_inject(&self->npu, NPU_INJECT_COPY_FAIL, nth);
+		err = _hmadvise(-1, self->buf.p, self->len, HMADV_PREFETCH);
+		ASSERT_TRUE(!err || err == EIO);
+		npu_inject(&self->npu, NPU_INJECT_NONE, 0);
+		device_reads(_metadata, self);
+		ASSERT_SAME(self->shadow, self->buf.p, self->len);
+	}
+}
+
+/* The same under an access of the CPU: it fails or it succeeds. */
+TEST_F(error, cpu_fault)
+{
+	struct iovec to = { self->shadow, 64 };
+	struct iovec from = { self->buf.p, 64 };
+	bool ok;
+
+	to_device(_metadata, self);
+	npu_inject(&self->npu, NPU_INJECT_COPY_FAIL, 1);
+	ok = gmem_peek(self->buf.p);
+	npu_inject(&self->npu, NPU_INJECT_NONE, 0);
+	if (!ok)
+		ASSERT_ON(self->npu.hnid, self->buf.p, SZ_4K);
+	ASSERT_SAME(self->shadow, self->buf.p, self->len);
+
+	/* From inside the kernel. */
+	to_device(_metadata, self);
+	npu_inject(&self->npu, NPU_INJECT_COPY_FAIL, 1);
+	if (process_vm_readv(getpid(), &to, 1, &from, 1, 0) != 64)
+		ASSERT_EQ(EFAULT, errno);
+	npu_inject(&self->npu, NPU_INJECT_NONE, 0);
+	ASSERT_SAME(self->shadow, self->buf.p, self->len);
+}
+
+/* munmap() and exit do not need a copy engine. */
+TEST_F(error, unmap_needs_no_copy)
+{
+	to_device(_metadata, self);
+	npu_inject(&self->npu, NPU_INJECT_COPY_FAIL, 1);
+	ASSERT_EQ(0, munmap(self->buf.p, self->len));
+	ASSERT_TRUE(gmem_hnodes_idle());
+}
+
+/* mremap() and fork() fail rather than lose anything, or succeed. */
+TEST_F(error, fork_and_mremap)
+{
+	char *p;
+	pid_t pid;
+
+	to_device(_metadata, self);
+	npu_inject(&self->npu, NPU_INJECT_COPY_FAIL, 1);
+	pid = gmem_fork();
+	if (!pid)
+		_exit(gmem_diff(self->shadow, self->buf.p, self->len) !=
+		      self->len);
+	npu_inject(&self->npu, NPU_INJECT_NONE, 0);
+	if (pid > 0)
+		ASSERT_EQ(0, gmem_child(pid));
+	ASSERT_SAME(self->shadow, self->buf.p, self->len);
+
+	to_device(_metadata, self);
+	npu_inject(&self->npu, NPU_INJECT_COPY_FAIL, 1);
+	p = mremap(self->buf.p, self->len, self->len + SZ_2M, MREMAP_MAYMOVE);
+	npu_inject(&self->npu, NPU_INJECT_NONE, 0);
+	if (p == MAP_FAILED)
+		p = self->buf.p;
+	ASSERT_SAME(self->shadow, p, self->len);
+}
+
+/* A page whose memory went bad: nobody gets that page, and all the others. */
+TEST_F(error, ecc)
+{
+	size_t bad = self->len / SZ_4K / 2 * SZ_4K, at;
+
+	to_device(_metadata, self);
+	npu_inject(&self->npu, NPU_INJECT_ECC, (uintptr_t)self->buf.p + bad);
+	npu_reduce_err(EIO, &self->npu, self->buf.p + bad, SZ_4K, NULL);
+	for (at = 0; at < self->len; at += SZ_4K) {
+		if (at == bad) {
+			ASSERT_FALSE(gmem_peek(self->buf.p + at));
+			continue;
+		}
+		ASSERT_TRUE(gmem_peek(self->buf.p + at))
+			TH_LOG("lost at %#zx, bad is %#zx", at, bad);
+		ASSERT_SAME(self->shadow + at, self->buf.p + at, SZ_4K);
+	}
+	/* Who gets to read it later reads the right bytes or nothing. */
+	npu_inject(&self->npu, NPU_INJECT_NONE, 0);
+	if (gmem_peek(self->buf.p + bad))
+		ASSERT_SAME(self->shadow + bad, self->buf.p + bad, SZ_4K);
+	/* And once the program gives the contents up, it is memory again. */
+	hmadvise(-1, self->buf.p + bad, SZ_4K, HMADV_DISCARD);
+	ASSERT_ZERO(self->buf.p + bad, SZ_4K);
+	memset(self->shadow + bad, 0, SZ_4K);
+	device_reads(_metadata, self);
+	ASSERT_SAME(self->shadow, self->buf.p, self->len);
+}
+
+TEST_F(error, job_fails)
+{
+	struct npu_result res;
+
+	to_device(_metadata, self);
+	npu_inject(&self->npu, NPU_INJECT_JOB_FAIL, 1);
+	npu_reduce_err(EIO, &self->npu, self->buf.p, self->len, NULL);
+	device_reads(_metadata, self);
+	npu_inject(&self->npu, NPU_INJECT_JOB_FAIL, 2);
+	npu_reduce(&self->npu, self->buf.p, self->len, &res);
+	npu_reduce_err(EIO, &self->npu, self->buf.p, self->len, NULL);
+	ASSERT_SAME(self->shadow, self->buf.p, self->len);
+}
+
+/* A queue hangs: other queues, core MM and data do not. */
+TEST_F(error, hang)
+{
+	struct gmem_npu_submit s = {
+		.size = sizeof(s),
+		.op = NPU_OP_FILL,
+		.queue = 0,
+		.args = { (uintptr_t)self->buf.p, self->len, ~0ULL },
+	};
+
+	to_device(_metadata, self);
+	npu_inject(&self->npu, NPU_INJECT_HANG, 0);
+	ASSERT_EQ(0, ioctl(self->npu.fd, GMEM_NPU_SUBMIT, &s));
+	ASSERT_SAME(self->shadow, self->buf.p, self->len);
+	hmadvise(self->npu.hnid, self->buf.p, self->len, HMADV_PREFETCH);
+	ASSERT_EQ(0, mprotect(self->buf.p, self->len, PROT_READ));
+	ASSERT_EQ(0, mprotect(self->buf.p, self->len, RW));
+	ASSERT_SAME(self->shadow, self->buf.p, self->len);
+	hmadvise(self->npu.hnid, self->buf.p, self->len, HMADV_PREFETCH);
+	/* The process just exits, with the job still queued. */
+}
+
+TEST_F(error, hang_and_detach)
+{
+	struct gmem_npu_submit s = {
+		.size = sizeof(s),
+		.op = NPU_OP_FILL,
+		.queue = 0,
+		.args = { (uintptr_t)self->buf.p, self->len, ~0ULL },
+	};
+
+	to_device(_metadata, self);
+	npu_inject(&self->npu, NPU_INJECT_HANG, 0);
+	ASSERT_EQ(0, ioctl(self->npu.fd, GMEM_NPU_SUBMIT, &s));
+	npu_detach(&self->npu);
+	ASSERT_SAME(self->shadow, self->buf.p, self->len);
+	npu_inject(&self->npu, NPU_INJECT_NONE, 0);
+	npu_attach(&self->npu, 0);
+	to_device(_metadata, self);
+	ASSERT_SAME(self->shadow, self->buf.p, self->len);
+}
+
+/*
+ * The device is gone for good with pages on it: they are lost, what was in
+ * host memory is not, and binding the driver again brings a working device.
+ */
+TEST_F(error, surprise_removal)
+{
+	size_t half = variant->shape.nr / 2 * variant->shape.block, at;
+	unsigned int count = npu_count();
+	char dir[512], addr[64];
+
+	OK(npu_driver(self->npu.number, dir, sizeof(dir), addr, sizeof(addr)));
+	to_device(_metadata, self);
+	hmadvise(-1, self->buf.p, half, HMADV_PREFETCH);
+	ASSERT_ON(GMEM_ANY_NODE, self->buf.p, half);
+	npu_inject(&self->npu, NPU_INJECT_REMOVE, 0);
+
+	ASSERT_NE(0, _npu_reduce(&self->npu, self->buf.p, SZ_4K, NULL));
+	ASSERT_SAME(self->shadow, self->buf.p, half);
+	npu_close(&self->npu);
+	npu_unbind(dir, addr);
+	ASSERT_SAME(self->shadow, self->buf.p, half);
+	for (at = half; at < self->len; at += SZ_4K) {
+		ASSERT_FALSE(gmem_peek(self->buf.p + at))
+			TH_LOG("page %#zx has %d", at, self->buf.p[at]);
+	}
+	hmadvise(-1, self->buf.p + half, self->len - half, HMADV_DISCARD);
+	ASSERT_ZERO(self->buf.p + half, self->len - half);
+	memset(self->shadow + half, 0, self->len - half);
+
+	npu_bind(dir, addr);
+	ASSERT_TRUE(npu_wait_count(count));
+	npu_open(&self->npu, 0);
+	npu_attach(&self->npu, 0);
+	to_device(_metadata, self);
+	ASSERT_SAME(self->shadow, self->buf.p, self->len);
+}
+
+GMEM_TEST_MAIN("Hardware that fails.")

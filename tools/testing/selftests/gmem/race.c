@@ -1,0 +1,516 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * CPUs and devices work on the same pages while something else happens to the
+ * pages, for a while.
+ *
+ * Each worker has a word of its own in every page, which it increments, on the
+ * CPU or by a job, and which nobody else writes: it knows what the word must
+ * be.  A disturber moves, protects, forks, drops or remaps the pages meanwhile.
+ */
+#include "gmem_test.h"
+
+#include <pthread.h>
+#include <sys/uio.h>
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE		25
+#endif
+
+#define RW			(PROT_READ | PROT_WRITE)
+#define LEN			(2 * SZ_2M)
+#define PAGES			(LEN / SZ_4K)
+#define WORKERS			4
+
+/* Seen by children, too, as it is now. */
+struct counts {
+	uint32_t started[WORKERS][PAGES];
+	uint32_t done[WORKERS][PAGES];
+};
+
+struct race;
+
+struct worker {
+	struct race *race;
+	unsigned int nr;
+	struct npu *npu;	/* NULL: works on the CPU */
+	uint64_t rnd;
+};
+
+struct race {
+	struct npu npu[2];
+	struct gmem_buf buf;
+	struct gmem_buf away;	/* where mremap() moves to */
+	struct counts *counts;
+	struct worker worker[WORKERS];
+	uint64_t seed;
+	uint64_t rnd;		/* of the disturber */
+	uint64_t rounds;
+	bool lossy;		/* pages may become zero */
+	bool faults;		/* accesses may fail */
+	bool stop;
+	/* What went wrong first. */
+	const char *failed;
+	unsigned int page;
+	uint64_t want;
+	uint64_t seen;
+	int err;
+};
+
+FIXTURE(race)
+{
+	struct race race;
+	long long limit;
+};
+
+FIXTURE_VARIANT(race)
+{
+	bool thp;
+};
+
+FIXTURE_VARIANT_ADD(race, 4k) { .thp = false };
+FIXTURE_VARIANT_ADD(race, thp) { .thp = true };
+
+FIXTURE_SETUP(race)
+{
+	struct race *race = &self->race;
+	unsigned int i, nr = npu_count() < 2 ? 1 : 2;
+
+	for (i = 0; i < nr; i++) {
+		npu_open(&race->npu[i], i);
+		npu_attach(&race->npu[i], 0);
+	}
+	gmem_map(&race->buf, LEN, SZ_2M, 0, RW, MAP_PEER_SHARED);
+	ASSERT_EQ(0, madvise(race->buf.p, LEN, variant->thp ?
+			     MADV_HUGEPAGE : MADV_NOHUGEPAGE));
+	race->counts = mmap(NULL, sizeof(*race->counts), RW,
+			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, race->counts);
+	race->seed = gmem_seed();
+	race->rnd = race->seed;
+	for (i = 0; i < WORKERS; i++) {
+		struct worker *w = &race->worker[i];
+
+		w->race = race;
+		w->nr = i;
+		w->rnd = race->seed * (2 * i + 3) | 1;
+		if (i < 2)
+			w->npu = &race->npu[i % nr];
+	}
+	self->limit = gmem_hnode_get(race->npu[0].hnid, "limit");
+	TH_LOG("seed %llu", (unsigned long long)race->seed);
+}
+
+FIXTURE_TEARDOWN_PARENT(race)
+{
+	EXPECT_NO_DEVICE_PAGES();
+	EXPECT_EQ(0, _gmem_hnode_set(self->race.npu[0].hnid, "limit",
+				     self->limit));
+}
+
+static uint64_t *word_of(struct race *race, unsigned int page, unsigned int nr)
+{
+	return (uint64_t *)(race->buf.p + page * SZ_4K) + nr * 100 + page % 64;
+}
+
+static void fail(struct race *race, const char *what, unsigned int page,
+		 uint64_t want, uint64_t seen, int err)
+{
+	const char *none = NULL;
+
+	if (__atomic_compare_exchange_n(&race->failed, &none, what, false,
+					__ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+		race->page = page;
+		race->want = want;
+		race->seen = seen;
+		race->err = err;
+	}
+	__atomic_store_n(&race->stop, true, __ATOMIC_SEQ_CST);
+}
+
+static bool stopped(struct race *race)
+{
+	return __atomic_load_n(&race->stop, __ATOMIC_SEQ_CST);
+}
+
+/* Increment on the CPU, through the kernel where a fault would be a signal. */
+static int cpu_add(struct worker *w, uint64_t *word, uint64_t *old)
+{
+	struct iovec local = { old, sizeof(*old) };
+	struct iovec remote = { word, sizeof(*word) };
+	uint64_t new;
+
+	if (!w->race->faults) {
+		*old = *(volatile uint64_t *)word;
+		*(volatile uint64_t *)word = *old + 1;
+		return 0;
+	}
+	if (process_vm_readv(getpid(), &local, 1, &remote, 1, 0) < 0)
+		return errno;
+	new = *old + 1;
+	local.iov_base = &new;
+	if (process_vm_writev(getpid(), &local, 1, &remote, 1, 0) < 0)
+		return errno;
+	return 0;
+}
+
+static int device_add(struct worker *w, uint64_t *word, uint64_t *old)
+{
+	struct npu_result res;
+	int err;
+
+	err = _npu_atomic_add(w->npu, word, 1, 1, &res);
+	*old = res.value;
+	return err;
+}
+
+static void *work(void *arg)
+{
+	struct worker *w = arg;
+	struct race *race = w->race;
+	uint32_t *started = race->counts->started[w->nr];
+	uint32_t *done = race->counts->done[w->nr];
+
+	while (!stopped(race)) {
+		unsigned int page = gmem_random(&w->rnd) % PAGES;
+		uint64_t *word = word_of(race, page, w->nr), old = 0;
+		int err;
+
+		__atomic_add_fetch(&started[page], 1, __ATOMIC_SEQ_CST);
+		err = w->npu ? device_add(w, word, &old) :
+			       cpu_add(w, word, &old);
+		if (err) {
+			__atomic_sub_fetch(&started[page], 1,
+					   __ATOMIC_SEQ_CST);
+			if (!race->faults || (err != EFAULT && err != EPERM))
+				fail(race, "access", page, 0, 0, err);
+			continue;
+		}
+		if (race->lossy ? old > done[page] : old != done[page])
+			fail(race, w->npu ? "device value" : "cpu value", page,
+			     done[page], old, 0);
+		__atomic_add_fetch(&done[page], 1, __ATOMIC_SEQ_CST);
+	}
+	return NULL;
+}
+
+/* Let them work, and disturb them, for a while; then check each word. */
+static void run(struct __test_metadata *_metadata, struct race *race,
+		void (*disturb)(struct race *race))
+{
+	uint64_t end = gmem_now_ms() + gmem_scaled(1500);
+	pthread_t thread[WORKERS];
+	unsigned int i, page;
+
+	for (i = 0; i < WORKERS; i++)
+		ASSERT_EQ(0, pthread_create(&thread[i], NULL, work,
+					    &race->worker[i]));
+	while (!stopped(race) && gmem_now_ms() < end) {
+		disturb(race);
+		race->rounds++;
+	}
+	__atomic_store_n(&race->stop, true, __ATOMIC_SEQ_CST);
+	for (i = 0; i < WORKERS; i++)
+		ASSERT_EQ(0, pthread_join(thread[i], NULL));
+
+	ASSERT_EQ(NULL, race->failed)
+		TH_LOG("%s: page %u, want %llu, seen %llu, errno %d",
+		       race->failed, race->page,
+		       (unsigned long long)race->want,
+		       (unsigned long long)race->seen, race->err);
+	ASSERT_NE(0, race->rounds);
+	for (i = 0; i < WORKERS; i++) {
+		uint64_t sum = 0;
+
+		for (page = 0; page < PAGES; page++) {
+			uint64_t seen = *word_of(race, page, i);
+			uint64_t want = race->counts->done[i][page];
+
+			ASSERT_TRUE(race->lossy ? seen <= want : seen == want)
+				TH_LOG("worker %u page %u: want %llu, seen %llu",
+				       i, page, (unsigned long long)want,
+				       (unsigned long long)seen);
+			sum += want;
+		}
+		/* Nobody starved. */
+		ASSERT_NE(0, sum);
+	}
+}
+
+/* After it all, the range is as usable as a new one. */
+static void usable(struct __test_metadata *_metadata, struct race *race)
+{
+	char *shadow = malloc(LEN);
+	unsigned int i;
+
+	ASSERT_NE(NULL, shadow);
+	gmem_pattern(race->buf.p, LEN, race->seed);
+	gmem_pattern(shadow, LEN, race->seed);
+	for (i = 0; i < 2 && race->npu[i].hnid; i++)
+		npu_dirty(&race->npu[i], race->buf.p, shadow, LEN);
+	ASSERT_SAME(shadow, race->buf.p, LEN);
+	free(shadow);
+}
+
+/* A random range of at most 1 MiB. */
+static char *some_range(struct race *race, size_t *len)
+{
+	size_t first = gmem_random(&race->rnd) % PAGES;
+	size_t nr = gmem_random(&race->rnd) % 256 + 1;
+
+	if (nr > PAGES - first)
+		nr = PAGES - first;
+	*len = nr * SZ_4K;
+	return race->buf.p + first * SZ_4K;
+}
+
+static void disturb_not(struct race *race)
+{
+	(void)race;
+	gmem_sleep_ms(1);
+}
+
+TEST_F(race, cpu_and_device_faults)
+{
+	run(_metadata, &self->race, disturb_not);
+	usable(_metadata, &self->race);
+}
+
+static void disturb_prefetch(struct race *race)
+{
+	const int node[] = { -1, 0, race->npu[0].hnid, race->npu[1].hnid };
+	unsigned int nr = race->npu[1].hnid ? 4 : 3;
+	size_t len;
+	char *p = some_range(race, &len);
+	int err;
+
+	err = _hmadvise(node[gmem_random(&race->rnd) % nr], p, len,
+			HMADV_PREFETCH);
+	if (err)
+		fail(race, "prefetch", 0, 0, 0, err);
+}
+
+TEST_F(race, prefetch)
+{
+	run(_metadata, &self->race, disturb_prefetch);
+	usable(_metadata, &self->race);
+}
+
+static int check_child(struct race *race, const struct counts *before)
+{
+	unsigned int i, page;
+
+	for (i = 0; i < WORKERS; i++) {
+		for (page = 0; page < PAGES; page += 5) {
+			uint64_t v = *word_of(race, page, i);
+
+			if (v < before->done[i][page] ||
+			    v > race->counts->started[i][page])
+				return 1;
+		}
+	}
+	/* What the child writes is the child's. */
+	memset(race->buf.p, 0xee, LEN / 8);
+	return 0;
+}
+
+static void disturb_fork(struct race *race)
+{
+	static struct counts before;
+	pid_t pid;
+	int code;
+
+	memcpy(&before, race->counts, sizeof(before));
+	pid = gmem_fork();
+	if (!pid)
+		_exit(check_child(race, &before));
+	code = pid < 0 ? errno : gmem_child(pid);
+	if (code)
+		fail(race, "child", 0, 0, 0, code);
+}
+
+TEST_F(race, fork)
+{
+	run(_metadata, &self->race, disturb_fork);
+	usable(_metadata, &self->race);
+}
+
+static void disturb_mprotect(struct race *race)
+{
+	const int prot[] = { PROT_READ, PROT_NONE };
+	size_t len;
+	char *p = some_range(race, &len);
+
+	if (mprotect(p, len, prot[gmem_random(&race->rnd) & 1]) ||
+	    mprotect(p, len, RW))
+		fail(race, "mprotect", 0, 0, 0, errno);
+}
+
+TEST_F(race, mprotect)
+{
+	self->race.faults = true;
+	run(_metadata, &self->race, disturb_mprotect);
+	usable(_metadata, &self->race);
+}
+
+static void disturb_dontneed(struct race *race)
+{
+	size_t len;
+	char *p = some_range(race, &len);
+
+	if (madvise(p, len, MADV_DONTNEED))
+		fail(race, "madvise", 0, 0, 0, errno);
+}
+
+TEST_F(race, dontneed)
+{
+	self->race.lossy = true;
+	run(_metadata, &self->race, disturb_dontneed);
+	usable(_metadata, &self->race);
+}
+
+static void disturb_discard(struct race *race)
+{
+	size_t len;
+	char *p = some_range(race, &len);
+	int err = _hmadvise(-1, p, len, HMADV_DISCARD);
+
+	if (err)
+		fail(race, "discard", 0, 0, 0, err);
+}
+
+TEST_F(race, discard)
+{
+	self->race.lossy = true;
+	run(_metadata, &self->race, disturb_discard);
+	usable(_metadata, &self->race);
+}
+
+static void disturb_munmap(struct race *race)
+{
+	size_t len;
+	char *p = some_range(race, &len);
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_PEER_SHARED;
+
+	/* Half of the time without a hole in between. */
+	if (gmem_random(&race->rnd) & 1 && munmap(p, len))
+		fail(race, "munmap", 0, 0, 0, errno);
+	if (mmap(p, len, RW, flags, -1, 0) != p)
+		fail(race, "mmap", 0, 0, 0, errno);
+}
+
+TEST_F(race, munmap)
+{
+	self->race.lossy = true;
+	self->race.faults = true;
+	run(_metadata, &self->race, disturb_munmap);
+	usable(_metadata, &self->race);
+}
+
+/* Away and back: the device works at the old address only. */
+static void disturb_mremap(struct race *race)
+{
+	size_t len = race->buf.len / 2;
+	char *p = race->buf.p + (gmem_random(&race->rnd) & 1 ? len : 0);
+
+	if (mremap(p, len, len, MREMAP_MAYMOVE | MREMAP_FIXED,
+		   race->away.p) != race->away.p ||
+	    mremap(race->away.p, len, len, MREMAP_MAYMOVE | MREMAP_FIXED,
+		   p) != p)
+		fail(race, "mremap", 0, 0, 0, errno);
+}
+
+TEST_F(race, mremap)
+{
+	struct race *race = &self->race;
+
+	/* Not aligned as the buffer is, so that tables cannot be moved. */
+	gmem_map(&race->away, LEN / 2, SZ_2M, 3 * SZ_4K, RW, MAP_PEER_SHARED);
+	race->faults = true;
+	run(_metadata, race, disturb_mremap);
+	usable(_metadata, race);
+}
+
+static void disturb_unshare(struct race *race)
+{
+	size_t len;
+	char *p = some_range(race, &len);
+	int err = _hmadvise(-1, p, len, HMADV_UNSHARE);
+
+	if (!err)
+		err = _hmadvise(-1, p, len, HMADV_SHARE);
+	if (err)
+		fail(race, "share", 0, 0, 0, err);
+}
+
+TEST_F(race, unshare)
+{
+	run(_metadata, &self->race, disturb_unshare);
+	usable(_metadata, &self->race);
+}
+
+/* The kernel moves, swaps, splits and collapses what is on the host. */
+static void disturb_host(struct race *race)
+{
+	size_t len;
+	char *p = some_range(race, &len);
+	char *huge = race->buf.p +
+		     (gmem_random(&race->rnd) & 1 ? SZ_2M : 0);
+
+	switch (gmem_random(&race->rnd) % 4) {
+	case 0:
+		madvise(p, len, MADV_PAGEOUT);
+		break;
+	case 1:
+		madvise(p, len, MADV_COLD);
+		break;
+	case 2:
+		/* May well find something in its way. */
+		madvise(huge, SZ_2M, MADV_COLLAPSE);
+		break;
+	case 3:
+		_gmem_write_file("/proc/sys/vm/compact_memory", "1");
+		break;
+	}
+}
+
+TEST_F(race, reclaim_and_collapse)
+{
+	OK(_gmem_swap_on());
+	run(_metadata, &self->race, disturb_host);
+	usable(_metadata, &self->race);
+}
+
+/* Device memory for half of the data. */
+TEST_F(race, evict)
+{
+	gmem_hnode_set(self->race.npu[0].hnid, "limit", LEN / 2);
+	run(_metadata, &self->race, disturb_prefetch);
+	usable(_metadata, &self->race);
+}
+
+static void disturb_attach(struct race *race)
+{
+	struct npu npu;
+	struct npu_result res;
+	size_t len;
+	char *p = some_range(race, &len);
+	int err;
+
+	err = _npu_open(&npu, gmem_random(&race->rnd) & 1);
+	if (!err)
+		err = _npu_attach(&npu, 0);
+	if (!err)
+		err = _npu_reduce(&npu, p, len, &res);
+	if (err)
+		fail(race, "attach", 0, 0, 0, err);
+	npu_close(&npu);
+}
+
+/* Contexts come and go while others of the process work. */
+TEST_F(race, attach_and_close)
+{
+	run(_metadata, &self->race, disturb_attach);
+	usable(_metadata, &self->race);
+}
+
+GMEM_TEST_MAIN("CPUs and devices on the same pages, while the pages change.")

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Bugs that were found and must not come back, by name.
+ */
+#include "gmem_test.h"
+
+#define RW			(PROT_READ | PROT_WRITE)
+
+FIXTURE(regress)
+{
+	struct npu npu[2];
+	struct gmem_buf buf;
+	char *shadow;
+};
+
+FIXTURE_SETUP(regress)
+{
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		npu_open(&self->npu[i], i);
+		npu_attach(&self->npu[i], 0);
+	}
+	gmem_map(&self->buf, SZ_2M, SZ_2M, 0, RW, MAP_PEER_SHARED);
+	self->shadow = malloc(SZ_2M);
+	ASSERT_NE(NULL, self->shadow);
+	gmem_pattern(self->buf.p, SZ_2M, 29);
+	gmem_pattern(self->shadow, SZ_2M, 29);
+	npu_dirty(&self->npu[0], self->buf.p, self->shadow, SZ_2M);
+	ASSERT_ON(self->npu[0].hnid, self->buf.p, SZ_2M);
+}
+
+FIXTURE_TEARDOWN_PARENT(regress)
+{
+	EXPECT_NO_DEVICE_PAGES();
+}
+
+/*
+ * A device faults on a page that is missing in the block of another device,
+ * and the rest of that block is in two VMAs.  Only the faulting VMA's part was
+ * brought home, so the block never went away and the fault never ended.
+ */
+TEST_F(regress, foreign_block_in_two_vmas)
+{
+	char *page = self->buf.p + 5 * SZ_4K;
+	struct npu_result res;
+
+	OK(mprotect(self->buf.p + SZ_1M, SZ_1M, PROT_READ));
+	OK(madvise(page, SZ_4K, MADV_DONTNEED));
+	memset(self->shadow + 5 * SZ_4K, 0, SZ_4K);
+
+	npu_atomic_add(&self->npu[1], (uint64_t *)page, 7, 1, &res);
+	ASSERT_EQ(0, res.value);
+	*(uint64_t *)(self->shadow + 5 * SZ_4K) = 7;
+	ASSERT_SAME(self->shadow, self->buf.p, SZ_2M);
+}
+
+/*
+ * A prefetch stepped over a run of device memory as a whole and left the pages
+ * behind that were missing in it.
+ */
+TEST_F(regress, prefetch_fills_gaps)
+{
+	ASSERT_TRUE(gmem_peek(self->buf.p + 100 * SZ_4K));
+	ASSERT_NE(SZ_2M / SZ_4K, gmem_pages_on(self->buf.p, SZ_2M,
+					       self->npu[0].hnid));
+	hmadvise(self->npu[0].hnid, self->buf.p, SZ_2M, HMADV_PREFETCH);
+	ASSERT_ON(self->npu[0].hnid, self->buf.p, SZ_2M);
+	ASSERT_SAME(self->shadow, self->buf.p, SZ_2M);
+}
+
+/*
+ * The zero page, mapped for a device at many addresses, made DMA debugging
+ * believe in overlapping transfers.
+ */
+TEST_F(regress, zero_page_mapped_twice)
+{
+	struct npu_result res;
+	struct gmem_buf plain;
+
+	gmem_map(&plain, SZ_64K, SZ_64K, 0, RW, 0);
+	npu_reduce(&self->npu[0], plain.p, SZ_64K, &res);
+	ASSERT_EQ(0, res.value);
+	npu_reduce(&self->npu[1], plain.p, SZ_64K, &res);
+	ASSERT_EQ(0, res.value);
+}
+
+/*
+ * Nothing on the CPU's side says that a device wrote to a host page, so that
+ * reclaim took a page that MADV_FREE had cleaned for clean, and dropped it.
+ */
+TEST_F(regress, remote_write_makes_dirty)
+{
+	struct gmem_buf plain;
+
+	gmem_map(&plain, SZ_64K, SZ_64K, 0, RW, 0);
+	gmem_pattern(plain.p, SZ_64K, 31);
+	OK(madvise(plain.p, SZ_64K, MADV_FREE));
+	npu_fill(&self->npu[0], plain.p, SZ_64K, 0x1122334455667788, NULL);
+	OK(madvise(plain.p, SZ_64K, MADV_PAGEOUT));
+	memset(self->shadow, 0, SZ_64K);
+	for (size_t i = 0; i < SZ_64K / 8; i++)
+		((uint64_t *)self->shadow)[i] = 0x1122334455667788;
+	ASSERT_SAME(self->shadow, plain.p, SZ_64K);
+}
+
+/* UNSHARE left host pages mapped for a device that only may have shared ones. */
+TEST_F(regress, unshare_ends_remote_access)
+{
+	struct npu strict;
+
+	OK(mlock(self->buf.p, SZ_64K));
+	npu_open(&strict, 0);
+	npu_attach(&strict, GMEM_NPU_ATTACH_STRICT);
+	npu_fill(&strict, self->buf.p, SZ_64K, 5, NULL);
+	hmadvise(-1, self->buf.p, SZ_64K, HMADV_UNSHARE);
+	npu_fill_err(EFAULT, &strict, self->buf.p, SZ_64K, 6, NULL);
+	ASSERT_EQ(5, *(uint64_t *)self->buf.p);
+	npu_close(&strict);
+}
+
+/* DISCARD emptied a mapping that was sealed against that. */
+TEST_F(regress, discard_of_sealed_memory)
+{
+	hmadvise(-1, self->buf.p, SZ_2M, HMADV_PREFETCH);
+	OK(mprotect(self->buf.p, SZ_2M, PROT_READ));
+	OK(syscall(462, self->buf.p, SZ_2M, 0));
+	hmadvise_err(EPERM, -1, self->buf.p, SZ_2M, HMADV_DISCARD);
+	ASSERT_SAME(self->shadow, self->buf.p, SZ_2M);
+}
+
+/* A limit below 2 MiB made every page stay on the host. */
+TEST_F(regress, limit_below_a_block)
+{
+	int hnid = self->npu[1].hnid;
+	size_t there;
+
+	gmem_hnode_set(hnid, "limit", SZ_1M);
+	npu_dirty(&self->npu[1], self->buf.p, self->shadow, SZ_2M);
+	there = gmem_pages_on(self->buf.p, SZ_2M, hnid);
+	gmem_hnode_set(hnid, "limit", gmem_hnode_get(hnid, "size"));
+	ASSERT_NE(0, there);
+	ASSERT_LE(there, SZ_1M / SZ_4K);
+	ASSERT_SAME(self->shadow, self->buf.p, SZ_2M);
+}
+
+GMEM_TEST_MAIN("bugs that were found, by name")
