@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What the benchmarks share: figures, and the instruction counter.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "bench.h"
+#include "gmem_util.h"
+
+#define PCI_DEVICES	"/sys/bus/pci/devices"
+#define MAX_FIGURES	64
+
+static struct figure {
+	char name[48];
+	const char *unit;
+	double value;
+} figures[MAX_FIGURES];
+
+static unsigned int nr_figures;
+
+const volatile uint64_t *bench_counter;
+
+void bench_die(const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vprintf(format, args);
+	va_end(args);
+	putchar('\n');
+	exit(1);
+}
+
+void bench_figure(double value, const char *unit, const char *format, ...)
+{
+	struct figure *figure = &figures[nr_figures++];
+	va_list args;
+
+	if (nr_figures > MAX_FIGURES)
+		bench_die("more than %d figures", MAX_FIGURES);
+	va_start(args, format);
+	vsnprintf(figure->name, sizeof(figure->name), format, args);
+	va_end(args);
+	figure->value = value;
+	figure->unit = unit;
+}
+
+void bench_print(void)
+{
+	unsigned int i;
+
+	/* Counts are whole, means and shares have two digits. */
+	for (i = 0; i < nr_figures; i++)
+		printf("%s %.*f %s\n", figures[i].name,
+		       figures[i].value == (uint64_t)figures[i].value ? 0 : 2,
+		       figures[i].value, figures[i].unit);
+}
+
+static int bench_compare(const void *a, const void *b)
+{
+	const uint64_t *x = a, *y = b;
+
+	return (*x > *y) - (*x < *y);
+}
+
+uint64_t bench_median(uint64_t *v, size_t nr)
+{
+	qsort(v, nr, sizeof(*v), bench_compare);
+	return v[nr / 2];
+}
+
+/* --- the driver ------------------------------------------------------------- */
+
+bool bench_load_driver(void)
+{
+	int fd = open("/modules/gmem_npu.ko", O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return false;
+	if (syscall(SYS_finit_module, fd, "", 0) && errno != EEXIST)
+		bench_die("cannot load the driver: %m");
+	close(fd);
+	return true;
+}
+
+/* --- the instruction counter ---------------------------------------------- */
+
+static long long pci_number(const char *device, const char *file)
+{
+	char path[320];
+
+	snprintf(path, sizeof(path), PCI_DEVICES "/%s/%s", device, file);
+	return gmem_read_number(path);
+}
+
+/* The lowest address among the accelerators. */
+static void find_npu(char *found, size_t len)
+{
+	struct dirent *entry;
+	DIR *dir;
+
+	found[0] = 0;
+	dir = opendir(PCI_DEVICES);
+	if (!dir)
+		bench_die(PCI_DEVICES ": %m");
+	while ((entry = readdir(dir))) {
+		if (pci_number(entry->d_name, "vendor") != NPU_PCI_VENDOR ||
+		    pci_number(entry->d_name, "device") != NPU_PCI_DEVICE)
+			continue;
+		if (!found[0] || strcmp(entry->d_name, found) < 0)
+			snprintf(found, len, "%s", entry->d_name);
+	}
+	closedir(dir);
+	if (!found[0]) {
+		printf("# SKIP the machine has no gmem-npu\n");
+		exit(BENCH_SKIP);
+	}
+}
+
+void bench_counter_open(void)
+{
+	char device[256], path[320];
+	void *regs;
+	int fd;
+
+	find_npu(device, sizeof(device));
+	/* Busy when it has a driver, which has enabled it then. */
+	snprintf(path, sizeof(path), PCI_DEVICES "/%s/enable", device);
+	fd = open(path, O_WRONLY);
+	if (fd < 0 || (write(fd, "1", 1) != 1 && errno != EBUSY))
+		bench_die("%s: %m", path);
+	close(fd);
+
+	snprintf(path, sizeof(path), PCI_DEVICES "/%s/resource%d", device,
+		 NPU_BAR_REGS);
+	fd = open(path, O_RDWR);
+	if (fd < 0)
+		bench_die("%s: %m", path);
+	regs = mmap(NULL, SZ_4K, PROT_READ, MAP_SHARED, fd, 0);
+	if (regs == MAP_FAILED)
+		bench_die("%s: %m", path);
+	close(fd);
+	bench_counter = (void *)((char *)regs + NPU_REG_INSN);
+	if (!bench_insn()) {
+		printf("# SKIP only -icount counts instructions\n");
+		exit(BENCH_SKIP);
+	}
+}

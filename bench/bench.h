@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the benchmarks share.  A program collects its figures and prints them
+ * at its end, so that the console is quiet while it measures.
+ */
+#ifndef BENCH_H
+#define BENCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* The kselftest exit status of a program that cannot run here. */
+#define BENCH_SKIP	4
+
+/* Print a message and exit. */
+void bench_die(const char *format, ...)
+	__attribute__((noreturn, format(printf, 1, 2)));
+
+/* Remember a figure; @format makes its name. */
+void bench_figure(double value, const char *unit, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* Print all figures. */
+void bench_print(void);
+
+/* Sorts @v. */
+uint64_t bench_median(uint64_t *v, size_t nr);
+
+/* Load the driver, unless it is there; false if there is none to load. */
+bool bench_load_driver(void);
+
+/*
+ * Instructions that the machine has executed: a register of the first
+ * accelerator, mapped, so that reading it needs neither a driver nor a system
+ * call.
+ */
+void bench_counter_open(void);
+
+extern const volatile uint64_t *bench_counter;
+
+static inline uint64_t bench_insn(void)
+{
+	return *bench_counter;
+}
+
+#endif /* BENCH_H */
