@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# The interface to everything: see `make help`.  Steps live in scripts/, what
+# they make goes to build/.
+
+MAKEFLAGS += --no-print-directory
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+# Kernel builds use all processors; two at a time would only take turns.
+.NOTPARALLEL:
+
+# For the command line; `make help` explains them.
+export KSRC QEMU TESTS
+export ACCEL ?= tcg
+export JOBS ?= $(shell nproc)
+
+S := scripts
+LOG := build/log
+only = $(if $(TESTS),guest.only=$(TESTS))
+
+##@ Run
+
+.PHONY: run
+run: kernel qemu ## boot the guest and run the demos, every byte checked
+	@$(S)/deps.sh guest
+	@$(S)/guest-image.sh base
+	@ACCEL=$(ACCEL:tcg=icount) $(S)/guest-boot.sh run base run $(only)
+
+.PHONY: shell
+shell: kernel qemu ## boot to a prompt with the NPUs there
+	@$(S)/deps.sh guest
+	@$(S)/guest-image.sh base
+	@$(S)/guest-boot.sh shell base shell
+
+.PHONY: bench-smoke
+bench-smoke: kernel-bench kernel-plain qemu ## benchmarks in exact time, twice, against the unpatched kernel
+	@$(S)/deps.sh guest
+	@$(S)/guest-image.sh bench
+	@$(S)/guest-image.sh plain
+	@$(S)/guest-bench.sh
+
+##@ Test
+
+STAGES := npu-test model kunit selftest debug
+
+# What of `make debug` fits into `make test`.
+FITS := abi,ioctl,basic,regress
+
+.PHONY: test
+test: ## all of the following, with the sum at the end
+	@rm -f $(addprefix build/results/,$(STAGES))
+	@for stage in $(filter-out debug,$(STAGES)); do \
+		$(MAKE) $$stage || true; done
+	@$(MAKE) debug TESTS='$(or $(TESTS),$(FITS))' || true
+	@$(S)/total.sh $(STAGES)
+
+.PHONY: npu-test
+npu-test: ## the hardware model on its own
+	@$(S)/deps.sh qemu
+	@$(S)/stage.sh npu-test $(LOG)/npu-test.out $(S)/npu-test.sh
+
+.PHONY: model
+model: ## the protocol, checked exhaustively
+	@$(S)/deps.sh model
+	@$(S)/stage.sh model $(LOG)/model.out $(S)/model.sh
+
+.PHONY: kunit
+kunit: qemu ## the KUnit suites
+	@$(S)/deps.sh kernel
+	@$(S)/stage.sh kunit $(LOG)/kunit.out $(S)/kunit.sh
+
+.PHONY: selftest
+selftest: kernel qemu ## the selftests on the plain kernel
+	@$(S)/deps.sh guest
+	@$(S)/guest-image.sh base
+	@$(S)/stage.sh selftest $(LOG)/selftest.out \
+		$(S)/guest-boot.sh selftest base test $(only)
+
+.PHONY: debug
+debug: kernel-debug qemu ## the selftests on the kernel with all checkers
+	@$(S)/deps.sh guest
+	@$(S)/guest-image.sh debug
+	@TIMEOUT=2400 $(S)/stage.sh debug $(LOG)/debug.out \
+		$(S)/guest-boot.sh debug debug test $(only)
+
+##@ Check
+
+.PHONY: check
+check: ## static checks: style, sparse, warnings, documentation, configurations
+	@$(S)/deps.sh kernel qemu check
+	@$(S)/kernel-tree.sh
+	@$(S)/stage.sh check $(LOG)/check.out $(S)/check.sh
+
+.PHONY: check-queue
+check-queue: ## each patch of the queue: applies, has a test, compiles (minutes)
+	@$(S)/deps.sh kernel check
+	@$(S)/queue-check.sh
+
+.PHONY: total
+total:
+	@$(S)/total.sh check $(STAGES)
+
+##@ Build
+
+.PHONY: kernel
+kernel: ## the patched kernel and its modules (build/kernel/base)
+	@$(S)/deps.sh kernel
+	@$(S)/kernel-build.sh base
+
+.PHONY: kernel-debug kernel-bench kernel-plain
+kernel-debug: ## the same with all checkers on
+kernel-bench: ## the one that benchmarks measure
+kernel-plain: ## the unpatched one that they compare with
+kernel-debug kernel-bench kernel-plain: kernel-%:
+	@$(S)/deps.sh kernel
+	@$(S)/kernel-build.sh $*
+
+.PHONY: qemu
+qemu: ## QEMU with the gmem-npu device (build/qemu)
+	@$(S)/deps.sh qemu
+ifeq ($(QEMU),)
+	@$(S)/qemu-build.sh
+endif
+
+##@ Housekeeping
+
+.PHONY: help
+help: ## this list
+	@$(S)/help.sh $(firstword $(MAKEFILE_LIST))
+
+.PHONY: clean
+clean: ## remove what was compiled, keep the unpacked sources
+	@rm -rf $(addprefix build/,kernel qemu guest kunit-bin log results)
+
+.PHONY: distclean
+distclean: ## remove build/
+	@rm -rf build

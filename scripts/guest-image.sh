@@ -1,0 +1,89 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# guest-image.sh VARIANT: compile the programs of the guest and pack them with
+# busybox, the modules of the kernel VARIANT and the init script into
+# build/guest/VARIANT.cpio.gz.  The same input gives the same bytes.
+set -eu
+. "$(dirname "$0")/lib.sh"
+
+VARIANT=$1
+KERNEL=$BUILD/kernel/$VARIANT
+OUT=$BUILD/guest
+IMAGE=$OUT/$VARIANT.cpio.gz
+STAMP=$OUT/$VARIANT.stamp
+SELFTEST=tools/testing/selftests/gmem
+# The programs need a kernel tree for the harness; the unpatched one differs in
+# nothing that they use.
+TREE=$BUILD/linux
+
+mkdir -p "$OUT"
+lock "guest-$VARIANT"
+
+mapfile -t modules < <(find "$KERNEL/drivers/gmem-sample-npu" -name '*.ko' \
+	2>/dev/null)
+cd "$ROOT"
+want=$(hash_tree "$SELFTEST" bench include/uapi drivers/gmem-sample-npu \
+	scripts/guest scripts/guest-image.sh "${modules[@]}")
+stamp_ok "$STAMP" "$want" && [ -f "$IMAGE" ] && exit 0
+
+# compile DIR OUTPUT: by the Makefile there, which leaves the names of its
+# programs in the order in which they should run in OUTPUT/list.
+compile()
+{
+	local log
+
+	log=$LOG/$(basename "$2").log
+	[ -f "$1/Makefile" ] || return 0
+	make -C "$1" -j"$JOBS" OUTPUT="$2" KSRC="$TREE" > "$log" 2>&1 || {
+		show_failure "$log"
+		die "cannot compile $1"
+	}
+}
+
+say BUILD "programs of the guest"
+(
+	# Two variants share the programs.
+	lock programs
+	compile "$SELFTEST" "$OUT/selftest"
+	compile bench "$OUT/bench"
+)
+
+# install_programs DIR FROM: the programs that FROM/list names go to /DIR.
+install_programs()
+{
+	local names
+
+	[ -f "$2/list" ] || return 0
+	mapfile -t names < "$2/list"
+	cp "$2/list" "${names[@]/#/$2/}" "$root/$1/"
+}
+
+say PACK "${IMAGE#"$ROOT"/}"
+root=$OUT/$VARIANT.root
+rm -rf "$root"
+mkdir -p "$root"/{bin,dev,tests,demos,bench,modules,data}
+cp /bin/busybox "$root/bin/"
+cp scripts/guest/init "$root/init"
+install_programs tests "$OUT/selftest"
+install_programs bench "$OUT/bench"
+if [ -x "$OUT/selftest/gmem-demo" ]; then
+	cp "$OUT/selftest/gmem-demo" "$root/demos/"
+	echo gmem-demo > "$root/demos/list"
+	# The demo's real file: text in the tens of megabytes.
+	find "$TREE/mm" "$TREE/fs" "$TREE/kernel" -name '*.[ch]' | sort |
+		xargs cat > "$root/data/source.txt"
+fi
+for module in "${modules[@]}"; do
+	cp "$module" "$root/modules/"
+	basename "$module" .ko >> "$root/modules/list"
+done
+chmod -R u=rwX,go=rX "$root"
+find "$root" -exec touch -h -d @0 {} +
+(
+	cd "$root"
+	find . | sort | cpio -o -H newc --reproducible -R 0:0 --quiet
+) | gzip -n -1 > "$IMAGE.tmp"
+rm -rf "$root"
+mv "$IMAGE.tmp" "$IMAGE"
+echo "$want" > "$STAMP"
