@@ -11,6 +11,9 @@ LOG=$BUILD/log
 JOBS=${JOBS:-$(nproc)}
 export ROOT BUILD LOG JOBS
 
+# What is set for a make that calls a step is not for those that the step calls.
+unset MAKEFLAGS MFLAGS MAKEOVERRIDES
+
 # Tools are compared and parsed by their English output.
 export LC_ALL=C
 
