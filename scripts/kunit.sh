@@ -47,6 +47,7 @@ say KUNIT "kunit.py run"
 start=$SECONDS
 rc=0
 python3 tools/testing/kunit/kunit.py run "${common[@]}" "${config[@]}" \
+	--kernel_args=no_timer_check \
 	--jobs="$JOBS" --timeout=600 --raw_output=kunit \
 	--qemu_args="-machine q35 -accel tcg -smp 2 -m 1536 -L /usr/share/qemu -L /usr/share/seabios" \
 	> "$KTAP.raw" 2> "$LOG/kunit.log" || rc=$?
