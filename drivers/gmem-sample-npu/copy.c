@@ -36,6 +36,11 @@ struct npu_piece {
 	u64 bytes;
 };
 
+static bool npu_op_has_list(enum gm_copy_op op)
+{
+	return op == GM_COPY_TO_DEV || op == GM_COPY_FROM_DEV;
+}
+
 /*
  * Take as many of @segs as one command can do, and fill @list with the parts
  * of their host side.
@@ -55,7 +60,10 @@ static void npu_copy_gather(struct npu_piece *piece, enum gm_copy_op op,
 	for (i = 0; i < nr; i++) {
 		if (segs[i].dev != piece->dev + piece->bytes)
 			break;
-		if (op != GM_COPY_ZERO &&
+		if (op == GM_COPY_LOCAL &&
+		    segs[i].host != piece->host + piece->bytes)
+			break;
+		if (npu_op_has_list(op) &&
 		    (!i || segs[i].host != part + part_len)) {
 			if (piece->parts == NPU_COPY_SEGS)
 				break;
@@ -66,7 +74,7 @@ static void npu_copy_gather(struct npu_piece *piece, enum gm_copy_op op,
 			piece->parts++;
 		}
 		part_len += segs[i].len;
-		if (op != GM_COPY_ZERO)
+		if (npu_op_has_list(op))
 			list[-1] = cpu_to_le64(part_len);
 		piece->bytes += segs[i].len;
 	}
@@ -80,7 +88,10 @@ static void npu_copy_desc(u64 *desc, enum gm_copy_op op,
 	u64 *arg = &desc[NPU_DESC_W_ARG(0)];
 
 	memset(desc, 0, NPU_DESC_W_FENCE_ADDR * sizeof(*desc));
-	flags |= op == GM_COPY_FROM_DEV ? NPU_F_SRC_LOCAL : NPU_F_DST_LOCAL;
+	if (op == GM_COPY_FROM_DEV || op == GM_COPY_LOCAL)
+		flags |= NPU_F_SRC_LOCAL;
+	if (op != GM_COPY_FROM_DEV)
+		flags |= NPU_F_DST_LOCAL;
 	if (op == GM_COPY_ZERO) {
 		desc[NPU_DESC_W_OP] = NPU_DESC(NPU_OP_ZERO, flags, 0);
 		arg[0] = piece->dev;
@@ -92,8 +103,8 @@ static void npu_copy_desc(u64 *desc, enum gm_copy_op op,
 		arg[2] = piece->parts;
 	} else {
 		desc[NPU_DESC_W_OP] = NPU_DESC(NPU_OP_COPY, flags, 0);
-		arg[0] = op == GM_COPY_TO_DEV ? piece->host : piece->dev;
-		arg[1] = op == GM_COPY_TO_DEV ? piece->dev : piece->host;
+		arg[0] = op == GM_COPY_FROM_DEV ? piece->dev : piece->host;
+		arg[1] = op == GM_COPY_FROM_DEV ? piece->host : piece->dev;
 		arg[2] = piece->bytes;
 	}
 }

@@ -85,17 +85,19 @@ struct gm_range {
  * @GM_COPY_TO_DEV: read host memory, write device memory
  * @GM_COPY_FROM_DEV: read device memory, write host memory
  * @GM_COPY_ZERO: write zeros to device memory; &gm_copy.host is unused
+ * @GM_COPY_LOCAL: read and write device memory
  */
 enum gm_copy_op {
 	GM_COPY_TO_DEV,
 	GM_COPY_FROM_DEV,
 	GM_COPY_ZERO,
+	GM_COPY_LOCAL,
 };
 
 /**
  * struct gm_copy - one contiguous piece of a copy
- * @host: DMA address
- * @dev: device address
+ * @host: DMA address; of %GM_COPY_LOCAL the device address to read
+ * @dev: device address; of %GM_COPY_LOCAL the one to write
  * @len: bytes, a multiple of PAGE_SIZE
  */
 struct gm_copy {
