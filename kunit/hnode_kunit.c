@@ -10,11 +10,12 @@
 #include <linux/jiffies.h>
 #include <linux/kthread.h>
 #include <linux/prandom.h>
-#include <linux/sched/mm.h>
+#include <linux/rmap.h>
 #include <linux/sizes.h>
 #include <linux/workqueue.h>
 
 #include "../gmem.h"
+#include "fake.h"
 
 #define CHUNKS		4
 #define PAGES		(CHUNKS * GM_CHUNK_PAGES)
@@ -23,78 +24,29 @@
 
 static const unsigned int orders[] = { 0, GM_ORDER_64K, GM_ORDER_2M };
 
-/* --- a device without hardware ---------------------------------------------- */
-
-static int fake_create(struct gm_context *ctx)
-{
-	return 0;
-}
-
-static void fake_destroy(struct gm_context *ctx)
-{
-}
-
-static int fake_prepare(struct gm_context *ctx, unsigned long start,
-			unsigned long end, unsigned int order)
-{
-	return 0;
-}
-
-static int fake_map(struct gm_context *ctx, const struct gm_map *maps,
-		    unsigned int nr)
-{
-	return 0;
-}
-
-static void fake_range(struct gm_context *ctx, unsigned long start,
-		       unsigned long end)
-{
-}
-
-static int fake_copy(struct gm_dev *gdev, enum gm_copy_op op,
-		     const struct gm_copy *segs, unsigned int nr,
-		     struct gm_fence *fence)
-{
-	return -EIO;
-}
-
-static const struct gm_mmu fake_mmu = {
-	.pgsize_bitmap	= SZ_4K | SZ_64K | SZ_2M,
-	.pmap_create	= fake_create,
-	.pmap_destroy	= fake_destroy,
-	.pmap_prepare	= fake_prepare,
-	.peer_map	= fake_map,
-	.peer_unmap	= fake_range,
-	.pmap_protect	= fake_range,
-	.tlb_invl	= fake_range,
-	.copy		= fake_copy,
-};
-
 /**
  * struct fixture - a device with memory, and an owner of runs
  * @test: for assertions
  * @dev: device
  * @gdev: the same for GMEM
  * @hnode: its memory
- * @as: owns what is allocated
- * @mm: of @as; without a VMA
+ * @anon_vma: where runs claim to be; no VMA is linked to it
  */
 struct fixture {
 	struct kunit *test;
 	struct device *dev;
 	struct gm_dev *gdev;
 	struct gm_hnode *hnode;
-	struct gm_as *as;
-	struct mm_struct *mm;
+	struct anon_vma anon_vma;
 };
 
 static unsigned long take(struct fixture *f, unsigned int order,
-			  unsigned long vpn)
+			  unsigned long pgoff)
 {
 	unsigned long loc = GM_LOC_NONE;
 
-	KUNIT_ASSERT_EQ(f->test, 0,
-			gm_run_alloc(f->hnode, order, f->as, vpn, &loc));
+	KUNIT_ASSERT_EQ(f->test, 0, gm_run_alloc(f->hnode, order, &loc));
+	gm_run_set_rmap(loc, &f->anon_vma, pgoff);
 	return loc;
 }
 
@@ -146,19 +98,19 @@ static void check_unused(struct fixture *f)
 static void hnode_bad_device(struct kunit *test)
 {
 	struct fixture *f = test->priv;
-	struct gm_mmu mmu = fake_mmu;
+	struct gm_mmu mmu = gm_fake_mmu;
 	struct gm_dev *gdev;
 
 	mmu.copy = NULL;
 	gdev = gm_dev_create(f->dev, &mmu, GM_DEV_CAP_REPLAYABLE, NULL);
 	KUNIT_EXPECT_EQ(test, PTR_ERR_OR_ZERO(gdev), -EINVAL);
-	mmu = fake_mmu;
+	mmu = gm_fake_mmu;
 	mmu.pgsize_bitmap = SZ_2M;
 	gdev = gm_dev_create(f->dev, &mmu, GM_DEV_CAP_REPLAYABLE, NULL);
 	KUNIT_EXPECT_EQ(test, PTR_ERR_OR_ZERO(gdev), -EINVAL);
-	gdev = gm_dev_create(f->dev, &fake_mmu, 0, NULL);
+	gdev = gm_dev_create(f->dev, &gm_fake_mmu, 0, NULL);
 	KUNIT_EXPECT_EQ(test, PTR_ERR_OR_ZERO(gdev), -EOPNOTSUPP);
-	gdev = gm_dev_create(f->dev, &fake_mmu, ~0UL, NULL);
+	gdev = gm_dev_create(f->dev, &gm_fake_mmu, ~0UL, NULL);
 	KUNIT_EXPECT_EQ(test, PTR_ERR_OR_ZERO(gdev), -EOPNOTSUPP);
 }
 
@@ -180,7 +132,7 @@ static void hnode_bad_memory(struct kunit *test)
 	struct gm_dev *gdev;
 	unsigned int i;
 
-	gdev = gm_dev_create(f->dev, &fake_mmu, GM_DEV_CAP_REPLAYABLE, NULL);
+	gdev = gm_dev_create(f->dev, &gm_fake_mmu, GM_DEV_CAP_REPLAYABLE, NULL);
 	KUNIT_ASSERT_FALSE(test, IS_ERR(gdev));
 	for (i = 0; i < ARRAY_SIZE(bad); i++)
 		KUNIT_EXPECT_EQ_MSG(test, -EINVAL,
@@ -220,8 +172,8 @@ static void hnode_ids(struct kunit *test)
 	for (i = 0; i < ARRAY_SIZE(orders); i++) {
 		unsigned long loc;
 
-		KUNIT_EXPECT_EQ(test, -ENOSPC, gm_run_alloc(hnode, orders[i],
-							    f->as, 0, &loc));
+		KUNIT_EXPECT_EQ(test, -ENOSPC,
+				gm_run_alloc(hnode, orders[i], &loc));
 	}
 	KUNIT_EXPECT_EQ(test, gm_wait_for_space(hnode, 1), -ENOSPC);
 	gm_hnode_put(hnode);
@@ -306,15 +258,18 @@ static void hnode_runs(struct kunit *test)
 				SIZE - ((u64)pages << PAGE_SHIFT));
 	}
 	for (i = 0; i < ARRAY_SIZE(orders); i++) {
-		KUNIT_EXPECT_PTR_EQ(test, gm_run_of(locs[i])->as, f->as);
-		KUNIT_EXPECT_EQ(test, gm_run_of(locs[i])->vpn, 1000 + i);
+		struct gm_run *run = gm_run_of(locs[i]);
+
+		KUNIT_EXPECT_PTR_EQ(test, run->anon_vma, &f->anon_vma);
+		KUNIT_EXPECT_EQ(test, (u64)run->pgoff, 1000 + i);
+		KUNIT_EXPECT_EQ(test, (u64)run->views, 1);
 	}
 	/* The first two share a chunk, the third has one for itself. */
 	KUNIT_EXPECT_EQ(test, read_file(f, "free_2m"), SIZE - 2 * SZ_2M);
 	KUNIT_EXPECT_EQ(test, read_file(f, "free_64k"),
 			SIZE - SZ_2M - 2 * SZ_64K);
 	for (i = 0; i < ARRAY_SIZE(orders); i++)
-		gm_run_free(locs[i]);
+		gm_run_put(locs[i]);
 	check_unused(f);
 }
 
@@ -337,22 +292,20 @@ static void hnode_limit(struct kunit *test)
 	snprintf(text, sizeof(text), "%lu\n", 18 * PAGE_SIZE - 1);
 	KUNIT_EXPECT_EQ(test, write_limit(f, text), strlen(text));
 	KUNIT_EXPECT_EQ(test, read_file(f, "limit"), 17 * PAGE_SIZE);
-	KUNIT_EXPECT_EQ(test, -ENOSPC, gm_run_alloc(f->hnode, GM_ORDER_2M,
-						    f->as, 0, &loc));
-	a = take(f, GM_ORDER_64K, 0);
-	KUNIT_EXPECT_EQ(test, -ENOSPC, gm_run_alloc(f->hnode, GM_ORDER_64K,
-						    f->as, 16, &loc));
-	b = take(f, 0, 16);
 	KUNIT_EXPECT_EQ(test, -ENOSPC,
-			gm_run_alloc(f->hnode, 0, f->as, 17, &loc));
+			gm_run_alloc(f->hnode, GM_ORDER_2M, &loc));
+	a = take(f, GM_ORDER_64K, 0);
+	KUNIT_EXPECT_EQ(test, -ENOSPC,
+			gm_run_alloc(f->hnode, GM_ORDER_64K, &loc));
+	b = take(f, 0, 16);
+	KUNIT_EXPECT_EQ(test, -ENOSPC, gm_run_alloc(f->hnode, 0, &loc));
 
 	/* Below what is in use: allowed, and nothing comes out any more. */
 	KUNIT_EXPECT_EQ(test, write_limit(f, "0"), 1);
-	gm_run_free(b);
-	KUNIT_EXPECT_EQ(test, -ENOSPC,
-			gm_run_alloc(f->hnode, 0, f->as, 17, &loc));
+	gm_run_put(b);
+	KUNIT_EXPECT_EQ(test, -ENOSPC, gm_run_alloc(f->hnode, 0, &loc));
 	KUNIT_EXPECT_EQ(test, gm_wait_for_space(f->hnode, 1), -ENOSPC);
-	gm_run_free(a);
+	gm_run_put(a);
 	check_unused(f);
 }
 
@@ -374,7 +327,7 @@ static void hnode_fill(struct kunit *test)
 
 	while (pages < PAGES) {
 		order = orders[prandom_u32_state(&rnd) % ARRAY_SIZE(orders)];
-		if (gm_run_alloc(f->hnode, order, f->as, pages, &loc)) {
+		if (gm_run_alloc(f->hnode, order, &loc)) {
 			KUNIT_ASSERT_NE(test, order, 0);
 			continue;
 		}
@@ -387,10 +340,9 @@ static void hnode_fill(struct kunit *test)
 	}
 	KUNIT_EXPECT_EQ(test, pages, PAGES);
 	KUNIT_EXPECT_EQ(test, read_file(f, "free"), 0);
-	KUNIT_EXPECT_EQ(test, -ENOSPC,
-			gm_run_alloc(f->hnode, 0, f->as, 0, &loc));
+	KUNIT_EXPECT_EQ(test, -ENOSPC, gm_run_alloc(f->hnode, 0, &loc));
 	while (nr--)
-		gm_run_free(locs[nr]);
+		gm_run_put(locs[nr]);
 	check_unused(f);
 }
 
@@ -417,19 +369,21 @@ static int churn_fn(void *data)
 		slot = prandom_u32_state(&rnd) % HELD;
 		order = orders[prandom_u32_state(&rnd) % 16 / 7];
 		if (held[slot] != GM_LOC_NONE) {
-			c->failed += gm_run_of(held[slot])->vpn !=
+			c->failed += gm_run_of(held[slot])->pgoff !=
 				     c->seed * ROUNDS + slot;
-			gm_run_free(held[slot]);
+			gm_run_put(held[slot]);
 			held[slot] = GM_LOC_NONE;
-		} else if (gm_run_alloc(c->f->hnode, order, c->f->as,
-					c->seed * ROUNDS + slot, &held[slot])) {
+		} else if (gm_run_alloc(c->f->hnode, order, &held[slot])) {
 			held[slot] = GM_LOC_NONE;
+		} else {
+			gm_run_set_rmap(held[slot], &c->f->anon_vma,
+					c->seed * ROUNDS + slot);
 		}
 		cond_resched();
 	}
 	for (slot = 0; slot < HELD; slot++)
 		if (held[slot] != GM_LOC_NONE)
-			gm_run_free(held[slot]);
+			gm_run_put(held[slot]);
 	complete(&c->done);
 	return 0;
 }
@@ -458,12 +412,73 @@ static void hnode_parallel(struct kunit *test)
 	check_unused(f);
 }
 
+/* Views come and go; the run goes with the last one. */
+static void hnode_views(struct kunit *test)
+{
+	struct fixture *f = test->priv;
+	unsigned long loc, part, other;
+	unsigned int i, order;
+
+	for (i = 0; i < ARRAY_SIZE(orders); i++) {
+		order = orders[i];
+		loc = take(f, order, 5000);
+		part = gm_loc(gm_loc_hnode(loc), gm_loc_dpfn(loc) +
+			      (1UL << order) - 1, 0);
+		KUNIT_EXPECT_EQ(test, gm_run_loc(part), loc);
+		KUNIT_EXPECT_PTR_EQ(test, gm_run_of(part), gm_run_of(loc));
+		KUNIT_EXPECT_FALSE(test, gm_run_shared(loc));
+		KUNIT_EXPECT_TRUE(test, gm_run_takes(loc, &f->anon_vma, 5000));
+		KUNIT_EXPECT_FALSE(test, gm_run_takes(loc, &f->anon_vma, 4999));
+		KUNIT_EXPECT_FALSE(test, gm_run_takes(loc, NULL, 5000));
+		if (order)
+			KUNIT_EXPECT_FALSE(test, gm_run_takes(part,
+							      &f->anon_vma,
+							      5000));
+
+		KUNIT_EXPECT_TRUE(test, gm_run_get(part, 2));
+		KUNIT_EXPECT_TRUE(test, gm_run_shared(loc));
+		KUNIT_EXPECT_TRUE(test, gm_run_shared(part));
+		KUNIT_EXPECT_FALSE(test, gm_run_takes(loc, &f->anon_vma, 5000));
+		other = take(f, 0, 0);
+		gm_run_copy_rmap(other, part);
+		KUNIT_EXPECT_EQ(test, (u64)gm_run_of(other)->pgoff,
+				5000 + (1UL << order) - 1);
+		gm_run_put(other);
+
+		gm_run_put(part);
+		gm_run_put(loc);
+		KUNIT_EXPECT_FALSE(test, gm_run_shared(part));
+		KUNIT_EXPECT_EQ(test, read_file(f, "used"),
+				PAGE_SIZE << order);
+		gm_run_put(part);
+		check_unused(f);
+	}
+}
+
+/* More views than a run can count are refused, and nothing changes. */
+static void hnode_too_many_views(struct kunit *test)
+{
+	struct fixture *f = test->priv;
+	unsigned long loc = take(f, 0, 0);
+	unsigned long views = GM_MAX_VIEWS;
+
+	KUNIT_EXPECT_TRUE(test, gm_run_get(loc, GM_MAX_VIEWS - 1));
+	KUNIT_EXPECT_FALSE(test, gm_run_get(loc, 1));
+	KUNIT_EXPECT_FALSE(test, gm_run_get(loc, GM_MAX_VIEWS));
+	gm_run_put(loc);
+	KUNIT_EXPECT_FALSE(test, gm_run_get(loc, 2));
+	KUNIT_EXPECT_TRUE(test, gm_run_get(loc, 1));
+	while (views--)
+		gm_run_put(loc);
+	check_unused(f);
+}
+
 /* --- who has to go ------------------------------------------------------------------ */
 
 static void put_victims(struct gm_victim *victims, int nr)
 {
 	while (nr-- > 0)
-		gm_as_put(victims[nr].as);
+		put_anon_vma(victims[nr].anon_vma);
 }
 
 /* Chunks come up in the order in which they were last allocated from. */
@@ -481,22 +496,22 @@ static void hnode_victims_order(struct kunit *test)
 		KUNIT_ASSERT_EQ(test, gm_hnode_victims(f->hnode, &victim, 1),
 				1);
 		KUNIT_EXPECT_EQ(test, victim.loc, locs[i % CHUNKS]);
-		KUNIT_EXPECT_EQ(test, victim.vpn,
+		KUNIT_EXPECT_EQ(test, victim.pgoff,
 				i % CHUNKS * GM_CHUNK_PAGES);
-		KUNIT_EXPECT_PTR_EQ(test, victim.as, f->as);
-		gm_as_put(victim.as);
+		KUNIT_EXPECT_PTR_EQ(test, victim.anon_vma, &f->anon_vma);
+		put_victims(&victim, 1);
 	}
 	/* A new run makes its chunk the youngest. */
-	gm_run_free(locs[0]);
+	gm_run_put(locs[0]);
 	locs[0] = take(f, GM_ORDER_2M, 0);
 	for (i = 1; i <= CHUNKS; i++) {
 		KUNIT_ASSERT_EQ(test, gm_hnode_victims(f->hnode, &victim, 1),
 				1);
 		KUNIT_EXPECT_EQ(test, victim.loc, locs[i % CHUNKS]);
-		gm_as_put(victim.as);
+		put_victims(&victim, 1);
 	}
 	for (i = 0; i < CHUNKS; i++)
-		gm_run_free(locs[i]);
+		gm_run_put(locs[i]);
 	check_unused(f);
 }
 
@@ -506,8 +521,8 @@ static void hnode_victims_parts(struct kunit *test)
 	struct fixture *f = test->priv;
 	unsigned long locs[40];
 	struct gm_victim *victims;
-	unsigned int refs = kref_read(&f->as->ref), i;
-	int nr;
+	int refs = atomic_read(&f->anon_vma.refcount), nr;
+	unsigned int i;
 
 	victims = kunit_kcalloc(test, GM_CHUNK_PAGES, sizeof(*victims),
 				GFP_KERNEL);
@@ -517,27 +532,38 @@ static void hnode_victims_parts(struct kunit *test)
 
 	nr = gm_hnode_victims(f->hnode, victims, GM_CHUNK_PAGES);
 	KUNIT_ASSERT_EQ(test, nr, (int)ARRAY_SIZE(locs));
-	KUNIT_EXPECT_EQ(test, kref_read(&f->as->ref), refs + nr);
+	KUNIT_EXPECT_EQ(test, atomic_read(&f->anon_vma.refcount), refs + nr);
 	for (i = 0; i < nr; i++)
 		KUNIT_EXPECT_EQ(test, victims[i].loc,
-				locs[victims[i].vpn / 100]);
+				locs[victims[i].pgoff / 100]);
 	put_victims(victims, nr);
 
 	nr = gm_hnode_victims(f->hnode, victims, 3);
 	KUNIT_EXPECT_EQ(test, nr, 3);
 	put_victims(victims, nr);
 
-	gm_run_disown(locs[7], locs[3]);
+	/* What waits for a deferred invalidation. */
+	f->gdev->deferred = 1;
+	gm_run_put(locs[3]);
+	gm_run_put(locs[7]);
+	KUNIT_EXPECT_EQ(test, f->gdev->dead, locs[7]);
 	KUNIT_EXPECT_EQ(test, gm_run_of(locs[7])->next, locs[3]);
+	KUNIT_EXPECT_EQ(test, gm_run_of(locs[3])->next, GM_LOC_NONE);
 	nr = gm_hnode_victims(f->hnode, victims, GM_CHUNK_PAGES);
-	KUNIT_EXPECT_EQ(test, nr, (int)ARRAY_SIZE(locs) - 1);
-	for (i = 0; i < nr; i++)
+	KUNIT_EXPECT_EQ(test, nr, (int)ARRAY_SIZE(locs) - 2);
+	for (i = 0; i < nr; i++) {
+		KUNIT_EXPECT_NE(test, victims[i].loc, locs[3]);
 		KUNIT_EXPECT_NE(test, victims[i].loc, locs[7]);
+	}
 	put_victims(victims, nr);
+	f->gdev->deferred = 0;
+	gm_run_free_list(f->gdev->dead);
+	f->gdev->dead = GM_LOC_NONE;
 
-	KUNIT_EXPECT_EQ(test, kref_read(&f->as->ref), refs);
+	KUNIT_EXPECT_EQ(test, atomic_read(&f->anon_vma.refcount), refs);
 	for (i = 0; i < ARRAY_SIZE(locs); i++)
-		gm_run_free(locs[i]);
+		if (i != 3 && i != 7)
+			gm_run_put(locs[i]);
 	check_unused(f);
 }
 
@@ -565,7 +591,7 @@ static void hnode_no_space(struct kunit *test)
 				-ENOSPC);
 	}
 	for (i = 0; i < CHUNKS; i++)
-		gm_run_free(locs[i]);
+		gm_run_put(locs[i]);
 	KUNIT_EXPECT_EQ(test, gm_wait_for_space(f->hnode, 1), 0);
 	KUNIT_EXPECT_EQ(test, gm_wait_for_space(f->hnode, PAGES), 0);
 	/* More than there will ever be, even while nothing is in use. */
@@ -587,7 +613,7 @@ static void hnode_space_fragmented(struct kunit *test)
 		unsigned long dpfn = gm_loc_dpfn(locs[i]);
 
 		if (dpfn % GM_CHUNK_PAGES)
-			gm_run_free(locs[i]);
+			gm_run_put(locs[i]);
 		else
 			kept[dpfn / GM_CHUNK_PAGES] = locs[i];
 	}
@@ -598,12 +624,12 @@ static void hnode_space_fragmented(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, gm_wait_for_space(f->hnode, 16), 0);
 	KUNIT_EXPECT_EQ(test, gm_wait_for_space(f->hnode, GM_CHUNK_PAGES),
 			-ENOSPC);
-	gm_run_free(kept[0]);
+	gm_run_put(kept[0]);
 	KUNIT_EXPECT_EQ(test, gm_wait_for_space(f->hnode, GM_CHUNK_PAGES), 0);
 	KUNIT_EXPECT_EQ(test, gm_wait_for_space(f->hnode, 2 * GM_CHUNK_PAGES),
 			-ENOSPC);
 	for (i = 1; i < CHUNKS; i++)
-		gm_run_free(kept[i]);
+		gm_run_put(kept[i]);
 	check_unused(f);
 }
 
@@ -619,7 +645,7 @@ static void free_later(struct work_struct *work)
 	unsigned int i;
 
 	for (i = 0; i < CHUNKS; i++)
-		gm_run_free(l->locs[i]);
+		gm_run_put(l->locs[i]);
 }
 
 /* Evacuation ends when the last run is back, and not before. */
@@ -657,11 +683,11 @@ static int hnode_init(struct kunit *test)
 	test->priv = f;
 	f->dev = kunit_device_register(test, "gmem_kunit");
 	KUNIT_ASSERT_FALSE(test, IS_ERR(f->dev));
-	f->mm = mm_alloc();
-	KUNIT_ASSERT_NOT_NULL(test, f->mm);
-	f->as = gm_as_create(f->mm);
-	KUNIT_ASSERT_FALSE(test, IS_ERR(f->as));
-	f->gdev = gm_dev_create(f->dev, &fake_mmu, GM_DEV_CAP_REPLAYABLE, f);
+	atomic_set(&f->anon_vma.refcount, 1);
+	init_rwsem(&f->anon_vma.rwsem);
+	f->anon_vma.root = &f->anon_vma;
+	f->anon_vma.rb_root = RB_ROOT_CACHED;
+	f->gdev = gm_dev_create(f->dev, &gm_fake_mmu, GM_DEV_CAP_REPLAYABLE, f);
 	KUNIT_ASSERT_FALSE(test, IS_ERR(f->gdev));
 	KUNIT_ASSERT_PTR_EQ(test, gm_dev_drvdata(f->gdev), (void *)f);
 	KUNIT_ASSERT_GE(test, gm_dev_register_physmem(f->gdev, BASE, SIZE),
@@ -677,10 +703,6 @@ static void hnode_exit(struct kunit *test)
 
 	if (!IS_ERR_OR_NULL(f->gdev))
 		gm_dev_destroy(f->gdev);
-	if (!IS_ERR_OR_NULL(f->as))
-		gm_as_destroy(f->as);
-	if (f->mm)
-		mmput(f->mm);
 }
 
 static struct kunit_case hnode_cases[] = {
@@ -692,6 +714,8 @@ static struct kunit_case hnode_cases[] = {
 	KUNIT_CASE(hnode_limit),
 	KUNIT_CASE(hnode_fill),
 	KUNIT_CASE_SLOW(hnode_parallel),
+	KUNIT_CASE(hnode_views),
+	KUNIT_CASE(hnode_too_many_views),
 	KUNIT_CASE(hnode_victims_order),
 	KUNIT_CASE(hnode_victims_parts),
 	KUNIT_CASE(hnode_no_space),

@@ -20,11 +20,15 @@ DECLARE_STATIC_KEY_FALSE(gm_key);
 
 vm_fault_t __gm_host_fault(struct vm_fault *vmf);
 void __gm_zap_pte(struct mm_struct *mm, unsigned long addr);
-int __gm_fork(struct vm_area_struct *vma);
-int __gm_mremap(struct vm_area_struct *vma, unsigned long start,
-		unsigned long len);
+int __gm_fork(struct vm_area_struct *child, struct vm_area_struct *vma);
+void __gm_fork_failed(struct mm_struct *mm);
+int __gm_mremap_begin(struct vm_area_struct *vma, unsigned long start,
+		      unsigned long to, unsigned long len);
+void __gm_mremap_end(struct mm_struct *mm, unsigned long start,
+		     unsigned long to, unsigned long len, bool moved);
 void __gm_exit(struct mm_struct *mm);
 int __gm_query(struct mm_struct *mm, unsigned long addr);
+int __gm_bring_home(struct vm_area_struct *vma, unsigned long addr);
 
 /**
  * gm_active() - does a process have pages that GMEM must be told about?
@@ -67,35 +71,74 @@ static inline void gm_zap_pte(struct mm_struct *mm, unsigned long addr)
 }
 
 /**
- * gm_fork() - a VMA is about to be copied to a child
+ * gm_fork() - the page tables of a VMA are about to be copied to a child
+ * @child: VMA of the child
  * @vma: VMA of the parent
  *
- * Brings what devices hold of @vma home, so that the child can share it.
+ * The child shares what devices hold of @vma, copy-on-write.
  *
- * Context: mmap lock and VMA lock of the parent held for writing. Sleeps.
+ * Context: mmap locks of both, and VMA lock of the parent, held for writing.
+ * An MMU notifier range over @vma, which takes the right to write from
+ * devices, follows before the locks are dropped. Sleeps.
  * Return: 0, or a negative errno that fails the fork.
  */
-static inline int gm_fork(struct vm_area_struct *vma)
+static inline int gm_fork(struct vm_area_struct *child,
+			  struct vm_area_struct *vma)
 {
-	return gm_active(vma->vm_mm) ? __gm_fork(vma) : 0;
+	return gm_active(vma->vm_mm) ? __gm_fork(child, vma) : 0;
 }
 
 /**
- * gm_mremap() - a range is about to move to other addresses
+ * gm_fork_failed() - a child is given up half way
+ * @mm: the child
+ *
+ * Context: mmap lock of @mm held for writing, its VMAs are still there.
+ */
+static inline void gm_fork_failed(struct mm_struct *mm)
+{
+	if (gm_active(mm))
+		__gm_fork_failed(mm);
+}
+
+/**
+ * gm_mremap_begin() - page tables are about to move to other addresses
  * @vma: VMA of the old range
  * @start: first byte of the old range
+ * @to: first byte of the new range
  * @len: bytes
  *
- * Brings what devices hold of the range home, since the logical page table is
- * indexed by address.
+ * Allocates what gm_mremap_end() needs, which must follow, whatever this
+ * returns.
  *
- * Context: mmap lock and VMA lock held for writing. Sleeps.
+ * Context: mmap lock held for writing, and VMA lock of both ranges. Sleeps.
  * Return: 0, or a negative errno with which the move must not happen.
  */
-static inline int gm_mremap(struct vm_area_struct *vma, unsigned long start,
-			    unsigned long len)
+static inline int gm_mremap_begin(struct vm_area_struct *vma,
+				  unsigned long start, unsigned long to,
+				  unsigned long len)
 {
-	return gm_active(vma->vm_mm) ? __gm_mremap(vma, start, len) : 0;
+	return gm_active(vma->vm_mm) ? __gm_mremap_begin(vma, start, to, len) :
+				       0;
+}
+
+/**
+ * gm_mremap_end() - page tables have moved to other addresses, or have not
+ * @mm: address space
+ * @start: as for gm_mremap_begin()
+ * @to: as for gm_mremap_begin()
+ * @len: as for gm_mremap_begin()
+ * @moved: all of them, as opposed to none, or to some that will move back
+ *
+ * What devices hold of the old range belongs to the new one now.
+ *
+ * Context: As gm_mremap_begin(). Never allocates.
+ */
+static inline void gm_mremap_end(struct mm_struct *mm, unsigned long start,
+				 unsigned long to, unsigned long len,
+				 bool moved)
+{
+	if (gm_active(mm))
+		__gm_mremap_end(mm, start, to, len, moved);
 }
 
 /**
@@ -134,7 +177,31 @@ static inline int gm_query(struct mm_struct *mm, unsigned long addr)
 	return gm_active(mm) ? __gm_query(mm, addr) : -ENOENT;
 }
 
+/**
+ * gm_bring_home() - have the host own a page
+ * @vma: VMA
+ * @addr: address at which a GMEM marker was seen
+ *
+ * Context: mmap lock or VMA lock held for reading, page table not mapped or
+ * locked. Sleeps.
+ * Return: 0 to look again, or a negative errno.
+ */
+static inline int gm_bring_home(struct vm_area_struct *vma, unsigned long addr)
+{
+	return gm_active(vma->vm_mm) ? __gm_bring_home(vma, addr) : -EFAULT;
+}
+
 #else /* !CONFIG_GMEM */
+
+static inline bool gm_active(const struct mm_struct *mm)
+{
+	return false;
+}
+
+static inline int gm_bring_home(struct vm_area_struct *vma, unsigned long addr)
+{
+	return -EFAULT;
+}
 
 static inline vm_fault_t gm_host_fault(struct vm_fault *vmf)
 {
@@ -145,15 +212,27 @@ static inline void gm_zap_pte(struct mm_struct *mm, unsigned long addr)
 {
 }
 
-static inline int gm_fork(struct vm_area_struct *vma)
+static inline int gm_fork(struct vm_area_struct *child,
+			  struct vm_area_struct *vma)
 {
 	return 0;
 }
 
-static inline int gm_mremap(struct vm_area_struct *vma, unsigned long start,
-			    unsigned long len)
+static inline void gm_fork_failed(struct mm_struct *mm)
+{
+}
+
+static inline int gm_mremap_begin(struct vm_area_struct *vma,
+				  unsigned long start, unsigned long to,
+				  unsigned long len)
 {
 	return 0;
+}
+
+static inline void gm_mremap_end(struct mm_struct *mm, unsigned long start,
+				 unsigned long to, unsigned long len,
+				 bool moved)
+{
 }
 
 static inline void gm_exit(struct mm_struct *mm)

@@ -26,8 +26,6 @@ static struct gm_as *gm_as_alloc(struct mm_struct *mm)
 	vm_object_init(&as->vmo);
 	init_rwsem(&as->ctx_sem);
 	INIT_LIST_HEAD(&as->contexts);
-	spin_lock_init(&as->dead_lock);
-	as->dead = GM_LOC_NONE;
 	return as;
 }
 
@@ -35,7 +33,7 @@ static void gm_as_release(struct kref *ref)
 {
 	struct gm_as *as = container_of(ref, struct gm_as, ref);
 
-	WARN_ON(!xa_empty(&as->vmo.pages) || as->dead != GM_LOC_NONE);
+	WARN_ON(!xa_empty(&as->vmo.pages));
 	mmdrop(as->mm);
 	kfree(as);
 }
@@ -43,11 +41,6 @@ static void gm_as_release(struct kref *ref)
 void gm_as_get(struct gm_as *as)
 {
 	kref_get(&as->ref);
-}
-
-bool gm_as_tryget(struct gm_as *as)
-{
-	return kref_get_unless_zero(&as->ref);
 }
 
 void gm_as_put(struct gm_as *as)
@@ -94,27 +87,6 @@ void __gm_exit(struct mm_struct *mm)
 }
 
 /*
- * A run whose page is gone goes back to its hnode, but not while a device may
- * still hold a translation to it because an invalidation was put off.
- *
- * Context: Any context that may take spinlocks; never sleeps.
- */
-void gm_run_retire(struct gm_as *as, unsigned long loc)
-{
-	bool deferred;
-
-	spin_lock(&as->dead_lock);
-	deferred = as->deferred;
-	if (deferred) {
-		gm_run_disown(loc, as->dead);
-		as->dead = loc;
-	}
-	spin_unlock(&as->dead_lock);
-	if (!deferred)
-		gm_run_free(loc);
-}
-
-/*
  * The owner of a BUSY block is done: let the block go, and its run if nobody
  * uses it.
  *
@@ -125,7 +97,7 @@ void gm_block_done(struct gm_as *as, struct gm_block *block)
 	unsigned long loc = vm_object_release(&as->vmo, block);
 
 	if (loc != GM_LOC_NONE)
-		gm_run_retire(as, loc);
+		gm_run_put(loc);
 }
 
 static struct gm_context *gm_context_alloc(struct gm_as *as,

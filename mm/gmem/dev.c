@@ -76,6 +76,8 @@ struct gm_dev *gm_dev_create(struct device *dev, const struct gm_mmu *mmu,
 	gdev->pgsizes = gm_mmu_orders(mmu);
 	mutex_init(&gdev->lock);
 	INIT_LIST_HEAD(&gdev->contexts);
+	spin_lock_init(&gdev->dead_lock);
+	gdev->dead = GM_LOC_NONE;
 	static_branch_inc(&gm_key);
 	return gdev;
 }

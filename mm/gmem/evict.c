@@ -15,6 +15,8 @@
  */
 #include <kunit/static_stub.h>
 #include <linux/kthread.h>
+#include <linux/mm.h>
+#include <linux/rmap.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 #include <linux/wait.h>
@@ -29,6 +31,9 @@
  * what came in last must have a chance to be used before it goes.
  */
 #define GM_EVICT_PART	4
+
+/* Processes that share a run, looked up at a time. */
+#define GM_SHARERS	8
 
 /* --- one run --------------------------------------------------------------- */
 
@@ -55,30 +60,53 @@ static int gm_evict_vma(struct vm_area_struct *vma, unsigned long vpn,
 	return ret == -ENOENT || ret == -EHWPOISON ? 0 : ret;
 }
 
-/*
- * A run may reach over several VMAs, and over addresses that were unmapped and
- * whose PTEs are on their way out; those disappear by themselves.
- */
-static int gm_evict_pages(const struct gm_victim *victim, unsigned int flags)
+/* Is @loc a view of @run? */
+static bool gm_loc_within(unsigned long loc, unsigned long run)
 {
-	struct vm_object *vmo = &victim->as->vmo;
-	unsigned long vpn = victim->vpn;
-	unsigned long last = vpn + (1UL << gm_loc_order(victim->loc)) - 1;
+	return gm_loc_hnode(loc) == gm_loc_hnode(run) &&
+	       gm_loc_dpfn(loc) - gm_loc_dpfn(run) < 1UL << gm_loc_order(run);
+}
+
+/**
+ * struct gm_sharer - a range of an address space that may have pages of a run
+ * @mm: address space, with a reference to the struct
+ * @start: first byte
+ * @end: end
+ */
+struct gm_sharer {
+	struct mm_struct *mm;
+	unsigned long start;
+	unsigned long end;
+};
+
+/*
+ * A range may lie over addresses that were unmapped since, and whose PTEs are
+ * on their way out; those disappear by themselves.
+ */
+static int gm_evict_pages(const struct gm_sharer *s, unsigned long run,
+			  unsigned int flags)
+{
+	unsigned long vpn = s->start >> PAGE_SHIFT;
+	unsigned long last = (s->end >> PAGE_SHIFT) - 1;
+	struct gm_as *as = READ_ONCE(s->mm->gm_as);
 	struct vm_area_struct *vma;
 	unsigned long first;
 	int ret = 0, err;
 
-	mmap_assert_locked(victim->as->mm);
+	mmap_assert_locked(s->mm);
+	if (!as)
+		return 0;
 	while (vpn <= last) {
-		vpn = vm_object_next(vmo, vpn, last);
+		vpn = vm_object_next(&as->vmo, vpn, last);
 		if (vpn > last)
 			break;
-		/* Somebody else freed it, and it is used for another page. */
-		if (vm_object_find(vmo, vpn, &first) != victim->loc) {
+		/* Not of this run, or not any more. */
+		if (!gm_loc_within(vm_object_find(&as->vmo, vpn, &first),
+				   run)) {
 			vpn++;
 			continue;
 		}
-		vma = find_vma(victim->as->mm, vpn << PAGE_SHIFT);
+		vma = find_vma(s->mm, vpn << PAGE_SHIFT);
 		if (!vma)
 			return -EAGAIN;
 		if (vma->vm_start > vpn << PAGE_SHIFT) {
@@ -89,40 +117,105 @@ static int gm_evict_pages(const struct gm_victim *victim, unsigned int flags)
 		err = gm_evict_vma(vma, vpn, flags);
 		if (err)
 			return err;
-		vpn = vma->vm_end >> PAGE_SHIFT;
+		/* A whole block, or one page of several. */
+		vpn++;
 	}
 	return ret;
 }
 
+static int gm_evict_sharer(const struct gm_sharer *s, unsigned long run,
+			   unsigned int flags)
+{
+	int ret = -EAGAIN;
+
+	if (!mmget_not_zero(s->mm))
+		return -ESRCH;
+	if (!(flags & GM_RECALL_NOWAIT))
+		mmap_read_lock(s->mm);
+	else if (!mmap_read_trylock(s->mm))
+		goto put;
+	ret = gm_evict_pages(s, run, flags);
+	mmap_read_unlock(s->mm);
+put:
+	/* The last user's exit_mmap() is not for this thread. */
+	mmput_async(s->mm);
+	return ret;
+}
+
+/*
+ * Find the ranges that may have pages of a run, leaving out the first @skip.
+ *
+ * Return: how many, or -EAGAIN.
+ */
+static int gm_run_sharers(const struct gm_victim *victim, unsigned int flags,
+			  struct gm_sharer *sharers, unsigned int skip)
+{
+	unsigned long pgoff = victim->pgoff;
+	unsigned long last = pgoff + (1UL << gm_loc_order(victim->loc)) - 1;
+	struct anon_vma_chain *avc;
+	int nr = 0;
+
+	if (!(flags & GM_RECALL_NOWAIT))
+		anon_vma_lock_read(victim->anon_vma);
+	else if (!anon_vma_trylock_read(victim->anon_vma))
+		return -EAGAIN;
+	anon_vma_interval_tree_foreach(avc, &victim->anon_vma->rb_root, pgoff,
+				       last) {
+		struct vm_area_struct *vma = avc->vma;
+		unsigned long from = max(pgoff, vma->vm_pgoff);
+		unsigned long end = min(last + 1,
+					vma->vm_pgoff + vma_pages(vma));
+
+		if (!READ_ONCE(vma->vm_mm->gm_as))
+			continue;
+		if (skip) {
+			skip--;
+			continue;
+		}
+		mmgrab(vma->vm_mm);
+		sharers[nr].mm = vma->vm_mm;
+		sharers[nr].start = vma->vm_start +
+				    ((from - vma->vm_pgoff) << PAGE_SHIFT);
+		sharers[nr].end = vma->vm_start +
+				  ((end - vma->vm_pgoff) << PAGE_SHIFT);
+		if (++nr == GM_SHARERS)
+			break;
+	}
+	anon_vma_unlock_read(victim->anon_vma);
+	return nr;
+}
+
 /**
- * gm_evict_run() - bring a run home, in whatever process it is
+ * gm_evict_run() - bring a run home, in whatever processes it is
  * @victim: from gm_hnode_victims(); its reference is dropped
- * @flags: GM_RECALL_*; without %GM_RECALL_NOWAIT it waits for the mmap lock and
- * for BUSY blocks; with %GM_RECALL_POISON what still cannot be read after
- * several attempts is lost
+ * @flags: GM_RECALL_*; without %GM_RECALL_NOWAIT it waits for locks and for
+ * BUSY blocks; with %GM_RECALL_POISON what still cannot be read after several
+ * attempts is lost
  *
  * Context: Process context without locks. Sleeps.
- * Return: 0 when the run is gone or about to go; -ESRCH when the process is
+ * Return: 0 when the run is gone or about to go; -ESRCH when a process is
  * exiting; -EAGAIN; or an error of gm_recall().
  */
 int gm_evict_run(struct gm_victim *victim, unsigned int flags)
 {
-	struct mm_struct *mm = victim->as->mm;
-	int ret = -ESRCH;
+	struct gm_sharer sharers[GM_SHARERS];
+	unsigned int skip = 0;
+	int ret = 0, err, nr, i;
 
-	if (mmget_not_zero(mm)) {
-		if (!(flags & GM_RECALL_NOWAIT))
-			mmap_read_lock(mm);
-		else if (!mmap_read_trylock(mm))
-			ret = -EAGAIN;
-		if (ret != -EAGAIN) {
-			ret = gm_evict_pages(victim, flags);
-			mmap_read_unlock(mm);
+	do {
+		nr = gm_run_sharers(victim, flags, sharers, skip);
+		if (nr < 0) {
+			ret = nr;
+			break;
 		}
-		/* The last user's exit_mmap() is not for this thread. */
-		mmput_async(mm);
-	}
-	gm_as_put(victim->as);
+		for (i = 0; i < nr; i++) {
+			err = gm_evict_sharer(&sharers[i], victim->loc, flags);
+			ret = ret ?: err;
+			mmdrop(sharers[i].mm);
+		}
+		skip += nr;
+	} while (nr == GM_SHARERS);
+	put_anon_vma(victim->anon_vma);
 	return ret;
 }
 
@@ -135,11 +228,14 @@ static bool gm_victim_set(struct gm_victim *victim, struct gm_hnode *hnode,
 	const struct gm_run *run = chunk->whole ? &chunk->run :
 						  &chunk->parts[page];
 
-	if (!run->as || !gm_as_tryget(run->as))
+	/* Dead, or not yet anybody's. */
+	if (!run->views || !run->anon_vma)
 		return false;
 
-	victim->as = run->as;
-	victim->vpn = run->vpn;
+	/* A view is in a VMA, so the anon_vma is there. */
+	get_anon_vma(run->anon_vma);
+	victim->anon_vma = run->anon_vma;
+	victim->pgoff = run->pgoff;
 	victim->loc = gm_loc(hnode->index,
 			     chunk->index * GM_CHUNK_PAGES + page, order);
 	return true;
@@ -148,7 +244,8 @@ static bool gm_victim_set(struct gm_victim *victim, struct gm_hnode *hnode,
 /**
  * gm_hnode_victims() - the runs of the oldest chunk
  * @hnode: hnode
- * @victims: out: runs, each with a reference to its owner for gm_evict_run()
+ * @victims: out: runs, each with a reference to its anon_vma for
+ * gm_evict_run()
  * @max: room in @victims; %GM_CHUNK_PAGES is always enough
  *
  * The chunk becomes the youngest, so that the next call picks another one.

@@ -30,11 +30,13 @@
 
 /*
  * Only memory that can lose its pages without anybody else noticing: private
- * and anonymous, not locked, not growing.
+ * and anonymous, not locked, not growing.  A private mapping of /dev/zero can
+ * have any offset, and struct gm_run has no room for all of them.
  */
 bool gm_vma_can_share(struct vm_area_struct *vma)
 {
 	return vma_is_anonymous(vma) &&
+	       vma->vm_pgoff + vma_pages(vma) < BIT_ULL(GM_PGOFF_BITS) &&
 	       !(vma->vm_flags & (VM_SHARED | VM_SPECIAL | VM_HUGETLB |
 				  VM_GROWSDOWN | VM_GROWSUP | VM_LOCKED |
 				  VM_DROPPABLE));
@@ -53,8 +55,9 @@ static int gm_fault_in(struct vm_area_struct *vma, unsigned long addr)
 }
 
 /*
- * Another device has the block around a page, though not the page itself.  The
- * block goes with its last page, and the pages may be in several VMAs.
+ * The block around a page is another device's, or shared with a child, and so
+ * the page cannot join it.  The block goes with its last page, and the pages
+ * may be in several VMAs.
  */
 static int gm_clear_away(struct mm_struct *mm, unsigned long addr)
 {
@@ -74,32 +77,92 @@ static int gm_clear_away(struct mm_struct *mm, unsigned long addr)
 	return 0;
 }
 
-/*
- * The device has the page and only lacks the translation.
- *
- * A block of which the device may see only a part needs tables for single
- * pages; whether it is one is only known once it is BUSY.
+/**
+ * struct gm_resident - a fault on a page that its device has
+ * @ctx: context
+ * @hnode: the device's memory
+ * @vma: VMA of the page
+ * @start: first byte of what holds the page
+ * @order: size of that
+ * @write: access
+ * @small: the device may see only a part, and needs tables for single pages
+ * @spare: block for a single page
+ * @fresh: run for when the page is shared and must not be, or %GM_LOC_NONE
+ * @move: for filling @fresh
  */
-static int gm_fault_resident(struct gm_context *ctx,
-			     struct vm_area_struct *vma, unsigned long first,
-			     unsigned int order, bool write)
+struct gm_resident {
+	struct gm_context *ctx;
+	struct gm_hnode *hnode;
+	struct vm_area_struct *vma;
+	unsigned long start;
+	unsigned int order;
+	bool write;
+	bool small;
+	struct gm_block *spare;
+	unsigned long fresh;
+	struct gm_move *move;
+};
+
+/* What there must be before the block is BUSY. */
+static int gm_resident_prepare(struct gm_resident *r)
 {
-	unsigned long start = first << PAGE_SHIFT;
-	unsigned long end = start + (PAGE_SIZE << order);
-	struct gm_block *block, *owned, *spare;
-	struct gm_as *as = ctx->as;
-	bool small = start < vma->vm_start || end > vma->vm_end;
+	struct gm_context *ctx = r->ctx;
 	int ret;
 
-again:
-	ret = ctx->gdev->mmu->pmap_prepare(ctx, start, end, small ? 0 : order);
+	ret = ctx->gdev->mmu->pmap_prepare(ctx, r->start, r->start +
+					   (PAGE_SIZE << r->order),
+					   r->small ? 0 : r->order);
 	if (ret)
 		return ret;
-	spare = gm_block_alloc(0, GFP_KERNEL_ACCOUNT);
-	if (!spare)
+	r->spare = gm_block_alloc(0, GFP_KERNEL_ACCOUNT);
+	if (!r->spare)
 		return -ENOMEM;
-	block = vm_object_claim(&as->vmo, first, &spare, &owned);
-	gm_block_put(spare);
+	if (!r->write ||
+	    !vm_object_shared(&ctx->as->vmo, r->start >> PAGE_SHIFT))
+		return 0;
+	r->move = gm_move_alloc(r->order);
+	return r->move ? gm_run_alloc(r->hnode, r->order, &r->fresh) : -ENOMEM;
+}
+
+static void gm_resident_finish(struct gm_resident *r)
+{
+	gm_block_put(r->spare);
+	if (r->fresh != GM_LOC_NONE)
+		gm_run_put(r->fresh);
+	gm_move_free(r->move);
+}
+
+/* The block is BUSY and the caller its owner. */
+static int gm_resident_map(struct gm_resident *r, struct gm_block *block)
+{
+	struct gm_context *ctx = r->ctx;
+	int ret;
+
+	if (gm_loc_to_hnode(block->loc) != r->hnode ||
+	    gm_block_start(block) != r->start ||
+	    gm_block_order(block) != r->order)
+		return -EAGAIN;
+	if (!r->small && !bitmap_full(block->valid, gm_block_pages(block)))
+		return -EXFULL;
+	if (r->write && gm_run_shared(block->loc)) {
+		if (r->fresh == GM_LOC_NONE)
+			return -EAGAIN;
+		ret = gm_unshare(ctx->as, block, r->fresh, r->move);
+		if (ret)
+			return ret;
+		r->fresh = GM_LOC_NONE;
+	}
+	return gm_ctx_map_block(ctx, r->vma, block, r->small ? 0 : r->order);
+}
+
+static int gm_resident_try(struct gm_resident *r)
+{
+	struct gm_block *block, *owned;
+	struct gm_as *as = r->ctx->as;
+	int ret;
+
+	block = vm_object_claim(&as->vmo, r->start >> PAGE_SHIFT, &r->spare,
+				&owned);
 	if (PTR_ERR_OR_ZERO(block) == -EBUSY) {
 		gm_block_wait(owned);
 		gm_block_put(owned);
@@ -107,19 +170,45 @@ again:
 	}
 	if (IS_ERR_OR_NULL(block))
 		return -EAGAIN;
-
-	if (gm_loc_to_hnode(block->loc)->gdev != ctx->gdev ||
-	    gm_block_start(block) != start || gm_block_order(block) != order)
-		ret = -EAGAIN;
-	else if (!small && !bitmap_full(block->valid, gm_block_pages(block)))
-		ret = -EXFULL;
-	else
-		ret = gm_ctx_map_block(ctx, vma, block, small ? 0 : order);
+	ret = gm_resident_map(r, block);
 	gm_block_done(as, block);
-	if (ret == -EXFULL) {
+	return ret;
+}
+
+/*
+ * The device has the page and only lacks the translation, or the right to
+ * write.
+ *
+ * A block of which the device may see only a part needs tables for single
+ * pages; whether it is one is only known once it is BUSY.
+ */
+static int gm_fault_resident(struct gm_context *ctx, struct gm_hnode *hnode,
+			     struct vm_area_struct *vma, unsigned long first,
+			     unsigned int order, bool write)
+{
+	unsigned long start = first << PAGE_SHIFT;
+	unsigned long end = start + (PAGE_SIZE << order);
+	bool small = start < vma->vm_start || end > vma->vm_end;
+	int ret;
+
+	do {
+		struct gm_resident r = {
+			.ctx = ctx,
+			.hnode = hnode,
+			.vma = vma,
+			.start = start,
+			.order = order,
+			.write = write,
+			.small = small,
+			.fresh = GM_LOC_NONE,
+		};
+
+		ret = gm_resident_prepare(&r);
+		if (!ret)
+			ret = gm_resident_try(&r);
+		gm_resident_finish(&r);
 		small = true;
-		goto again;
-	}
+	} while (ret == -EXFULL);
 	if (!ret && write) {
 		/* A cached read-only translation must not be found again. */
 		mutex_lock(&ctx->map_lock);
@@ -161,8 +250,8 @@ int gm_make_resident(struct gm_as *as, struct gm_hnode *hnode,
 		}
 		if (!ctx)
 			return 0;
-		ret = gm_fault_resident(ctx, vma, first, gm_loc_order(loc),
-					write);
+		ret = gm_fault_resident(ctx, hnode, vma, first,
+					gm_loc_order(loc), write);
 	} else {
 		ret = gm_populate(as, hnode, ctx, vma, addr);
 	}

@@ -29,8 +29,8 @@
  *             gm_context::inval_lock
  *         pmd lock, page table lock
  *           xa_lock of the vm_object
- *             gm_as::dead_lock
- *               gm_hnode::lock
+ *             gm_hnode::lock
+ *               gm_dev::dead_lock
  * A BUSY owner never takes the mmap lock.  Everything it needs is allocated
  * before the block becomes BUSY.  MMU notifier callbacks take map_lock and
  * below, and nothing else.
@@ -60,6 +60,10 @@ static_assert(GM_HNID_BASE >= MAX_NUMNODES);
 #define GM_LOC_VALID		BIT_ULL(60)
 #define GM_LOC_DPFN_BITS	40
 #define GM_LOC_NONE		0UL
+
+/* Of struct gm_run: enough for any address, and for many processes. */
+#define GM_PGOFF_BITS		45
+#define GM_MAX_VIEWS		(BIT_ULL(64 - GM_PGOFF_BITS) - 1)
 
 /**
  * gm_loc() - name a run of device memory
@@ -95,21 +99,33 @@ static inline unsigned int gm_loc_hnode(unsigned long loc)
 
 /**
  * struct gm_run - one physical run of device memory
- * @as: owner, or NULL once it backs nothing and waits to be freed
- * @vpn: first virtual page it backs in @as; fixed while it has an owner
- * @next: loc of the next run that waits to be freed, once it has none
+ * @anon_vma: where the VMAs are that may have pages of it, or NULL while it
+ * backs nothing
+ * @next: loc of the next run that waits to be freed, when there are no views
+ * @pgoff: page offset of its first page in the VMAs of @anon_vma
+ * @views: entries of vm_objects that point to it or into it
  *
  * There is one for each page of a 2 MiB chunk that is handed out in parts, of
  * which a run of 64K uses the first, or one for the chunk when it is handed
  * out whole.  hnode, dpfn and order are what it was looked up by, so 16 bytes
- * do.  Protected by gm_hnode::lock; @next is private to who frees the run.
+ * do.  Protected by gm_hnode::lock; @next by gm_dev::dead_lock.
+ *
+ * A run has one view when it was made.  Fork adds one for the child, and an
+ * entry that mremap() moves out of alignment becomes a view for each page.
+ * More than one view means that nobody may write.
+ *
+ * The reverse map is that of anonymous folios: fork and mremap() keep the
+ * offset of a page in its VMA, and link new VMAs to the anon_vma.  A run needs
+ * no reference to it: a view goes before its VMA does, or belongs to a BUSY
+ * block whose owner has locked a VMA that is linked to the anon_vma.
  */
 struct gm_run {
-	struct gm_as *as;
 	union {
-		unsigned long vpn;
+		struct anon_vma *anon_vma;
 		unsigned long next;
 	};
+	u64 pgoff : 45;
+	u64 views : 19;
 };
 
 /**
@@ -247,11 +263,20 @@ void gm_hnode_destroy(struct gm_hnode *hnode);
 struct gm_hnode *gm_hnode_get(int hnid);
 void gm_hnode_put(struct gm_hnode *hnode);
 struct gm_hnode *gm_loc_to_hnode(unsigned long loc);
-int gm_run_alloc(struct gm_hnode *hnode, unsigned int order, struct gm_as *as,
-		 unsigned long vpn, unsigned long *loc);
+int gm_run_alloc(struct gm_hnode *hnode, unsigned int order,
+		 unsigned long *loc);
+void gm_run_set_rmap(unsigned long loc, struct anon_vma *anon_vma,
+		     unsigned long pgoff);
+void gm_run_copy_rmap(unsigned long loc, unsigned long from);
+bool gm_run_takes(unsigned long loc, const struct anon_vma *anon_vma,
+		  unsigned long pgoff);
+bool gm_run_get(unsigned long loc, unsigned int views);
+void gm_run_put(unsigned long loc);
 void gm_run_free(unsigned long loc);
-void gm_run_disown(unsigned long loc, unsigned long next);
+void gm_run_free_list(unsigned long loc);
+bool gm_run_shared(unsigned long loc);
 struct gm_run *gm_run_of(unsigned long loc);
+unsigned long gm_run_loc(unsigned long loc);
 
 /**
  * gm_loc_addr() - device address of a page of a run
@@ -282,13 +307,13 @@ static inline void gm_stat_add(struct gm_hnode *hnode, enum gm_hnode_stat stat,
 
 /**
  * struct gm_victim - a run that eviction picked
- * @as: its owner, with a reference
- * @vpn: first virtual page
+ * @anon_vma: where to look for it, with a reference
+ * @pgoff: page offset of the run there
  * @loc: the run
  */
 struct gm_victim {
-	struct gm_as *as;
-	unsigned long vpn;
+	struct anon_vma *anon_vma;
+	unsigned long pgoff;
 	unsigned long loc;
 };
 
@@ -370,6 +395,11 @@ int vm_object_insert(struct vm_object *vmo, struct gm_block *block);
 struct gm_block *vm_object_claim(struct vm_object *vmo, unsigned long vpn,
 				 struct gm_block **spare,
 				 struct gm_block **owned);
+struct gm_block *vm_object_claim_around(struct vm_object *vmo,
+					unsigned long vpn,
+					const struct gm_hnode *hnode,
+					struct vm_area_struct *vma,
+					struct gm_block **owned);
 unsigned long vm_object_release(struct vm_object *vmo, struct gm_block *block);
 unsigned long vm_object_zap(struct vm_object *vmo, unsigned long vpn);
 unsigned long vm_object_find(struct vm_object *vmo, unsigned long vpn,
@@ -381,6 +411,16 @@ void vm_object_set_valid(struct vm_object *vmo, struct gm_block *block,
 			 unsigned long from, unsigned long nr);
 void vm_object_clear_valid(struct vm_object *vmo, struct gm_block *block,
 			   unsigned long from, unsigned long nr);
+void vm_object_set_loc(struct vm_object *vmo, struct gm_block *block,
+		       unsigned long loc);
+bool vm_object_shared(struct vm_object *vmo, unsigned long vpn);
+int vm_object_share(struct vm_object *vmo, struct vm_object *child,
+		    unsigned long vpn, unsigned long last);
+void vm_object_destroy(struct vm_object *vmo);
+int vm_object_rekey_begin(struct vm_object *vmo, unsigned long vpn,
+			  unsigned long to, unsigned long nr);
+void vm_object_rekey_end(struct vm_object *vmo, unsigned long vpn,
+			 unsigned long to, unsigned long nr, bool moved);
 void gm_block_wait(struct gm_block *block);
 
 /* --- address spaces and devices ---------------------------------------------------- */
@@ -393,9 +433,6 @@ void gm_block_wait(struct gm_block *block);
  * @ctx_sem: protects @contexts; held for reading over work on one of them
  * @contexts: attached devices
  * @births: contexts ever attached; changes with @contexts
- * @dead_lock: protects @dead and @deferred
- * @dead: loc of the first run that waits for a deferred invalidation
- * @deferred: contexts whose invalidation was put off
  */
 struct gm_as {
 	struct kref ref;
@@ -404,9 +441,6 @@ struct gm_as {
 	struct rw_semaphore ctx_sem;
 	struct list_head contexts;
 	unsigned long births;
-	spinlock_t dead_lock;
-	unsigned long dead;
-	unsigned int deferred;
 };
 
 /**
@@ -420,6 +454,9 @@ struct gm_as {
  * @hnode: its memory, or NULL
  * @pgsizes: orders that both the device and GMEM have, as a bitmap
  * @broken: its memory no longer answers
+ * @dead_lock: protects @dead and @deferred
+ * @dead: loc of the first run that waits for a deferred invalidation
+ * @deferred: contexts whose invalidation was put off
  */
 struct gm_dev {
 	struct kref ref;
@@ -431,13 +468,14 @@ struct gm_dev {
 	struct gm_hnode *hnode;
 	unsigned long pgsizes;
 	bool broken;
+	spinlock_t dead_lock;
+	unsigned long dead;
+	unsigned int deferred;
 };
 
 void gm_dev_put(struct gm_dev *gdev);
 void gm_as_get(struct gm_as *as);
-bool gm_as_tryget(struct gm_as *as);
 void gm_as_put(struct gm_as *as);
-void gm_run_retire(struct gm_as *as, unsigned long loc);
 void gm_block_done(struct gm_as *as, struct gm_block *block);
 void gm_fence_init(struct gm_fence *fence);
 int gm_fence_wait(struct gm_fence *fence);
@@ -468,6 +506,8 @@ int gm_move_copy(struct gm_dev *gdev, struct gm_move *move,
 		 struct gm_block *block, enum gm_copy_op op);
 int gm_move_zero(struct gm_dev *gdev, struct gm_move *move,
 		 struct gm_block *block, unsigned long from, unsigned long nr);
+int gm_move_local(struct gm_dev *gdev, struct gm_move *move,
+		  struct gm_block *block, unsigned long to);
 
 int gm_migrate(struct gm_as *as, struct gm_hnode *hnode,
 	       struct gm_context *ctx, struct vm_area_struct *vma,
@@ -488,6 +528,9 @@ int gm_recall(struct vm_area_struct *vma, unsigned long addr,
 	      unsigned int flags, int nid);
 int gm_recall_range(struct vm_area_struct *vma, unsigned long start,
 		    unsigned long end, int nid);
+
+int gm_unshare(struct gm_as *as, struct gm_block *block, unsigned long fresh,
+	       struct gm_move *move);
 
 /* --- device translations --------------------------------------------------------------- */
 

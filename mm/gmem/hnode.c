@@ -168,22 +168,49 @@ struct gm_hnode *gm_loc_to_hnode(unsigned long loc)
 	return READ_ONCE(gm_hnodes[gm_loc_hnode(loc)]);
 }
 
+static struct gm_chunk *gm_loc_chunk(unsigned long loc)
+{
+	struct gm_buddy *buddy = &gm_loc_to_hnode(loc)->buddy;
+
+	return buddy->chunks[gm_loc_dpfn(loc) / GM_CHUNK_PAGES];
+}
+
+/**
+ * gm_run_loc() - the run that a view is part of
+ * @loc: a run, or an aligned part of one, that stays allocated
+ *
+ * Context: Any context.
+ * Return: loc of the whole run.
+ */
+unsigned long gm_run_loc(unsigned long loc)
+{
+	const struct gm_chunk *chunk = gm_loc_chunk(loc);
+	unsigned long dpfn = gm_loc_dpfn(loc);
+	unsigned long group;
+
+	if (chunk->whole)
+		return gm_loc(gm_loc_hnode(loc),
+			      ALIGN_DOWN(dpfn, GM_CHUNK_PAGES), GM_ORDER_2M);
+	group = ALIGN_DOWN(dpfn, 1UL << GM_ORDER_64K);
+	if (test_bit(group % GM_CHUNK_PAGES, chunk->large))
+		return gm_loc(gm_loc_hnode(loc), group, GM_ORDER_64K);
+	return loc;
+}
+
 /**
  * gm_run_of() - the descriptor of a run
- * @loc: run that stays allocated
+ * @loc: a run, or an aligned part of one, that stays allocated
  *
  * Context: Any context.
  * Return: the descriptor, which stays as long as the run.
  */
 struct gm_run *gm_run_of(unsigned long loc)
 {
-	unsigned long dpfn = gm_loc_dpfn(loc);
-	struct gm_chunk *chunk;
+	struct gm_chunk *chunk = gm_loc_chunk(loc);
 
-	chunk = gm_loc_to_hnode(loc)->buddy.chunks[dpfn / GM_CHUNK_PAGES];
-	if (gm_loc_order(loc) == GM_ORDER_2M)
+	if (chunk->whole)
 		return &chunk->run;
-	return &chunk->parts[dpfn % GM_CHUNK_PAGES];
+	return &chunk->parts[gm_loc_dpfn(gm_run_loc(loc)) % GM_CHUNK_PAGES];
 }
 
 /* Return: as gm_buddy_alloc(). */
@@ -209,18 +236,16 @@ static long gm_run_take(struct gm_hnode *hnode, unsigned int order,
  * gm_run_alloc() - take a run
  * @hnode: from where; the caller has a reference, or a context of its device
  * @order: size: 0, %GM_ORDER_64K or %GM_ORDER_2M
- * @as: who it will belong to
- * @vpn: first virtual page it will back there
- * @loc: out: the run
+ * @loc: out: the run, with one view, that of the caller
  *
  * What the run contains is somebody else's and must be overwritten before a
- * process can see it.
+ * process can see it.  Eviction does not find it before gm_run_set_rmap().
  *
  * Context: Process context, no spinlock. May sleep.
  * Return: 0, -ENOSPC or -ENOMEM.
  */
-int gm_run_alloc(struct gm_hnode *hnode, unsigned int order, struct gm_as *as,
-		 unsigned long vpn, unsigned long *loc)
+int gm_run_alloc(struct gm_hnode *hnode, unsigned int order,
+		 unsigned long *loc)
 {
 	struct gm_chunk *fresh = NULL;
 	struct gm_run *run;
@@ -233,8 +258,9 @@ int gm_run_alloc(struct gm_hnode *hnode, unsigned int order, struct gm_as *as,
 		if (dpfn >= 0) {
 			*loc = gm_loc(hnode->index, dpfn, order);
 			run = gm_run_of(*loc);
-			run->as = as;
-			run->vpn = vpn;
+			run->anon_vma = NULL;
+			run->pgoff = 0;
+			run->views = 1;
 		}
 		spin_unlock(&hnode->lock);
 		if (dpfn != -EAGAIN)
@@ -248,21 +274,126 @@ int gm_run_alloc(struct gm_hnode *hnode, unsigned int order, struct gm_as *as,
 }
 
 /**
- * gm_run_free() - give a run back
- * @loc: run that no device can reach any more
+ * gm_run_set_rmap() - say where a run can be found
+ * @loc: run of the caller
+ * @anon_vma: of the VMA that it is about to have pages in
+ * @pgoff: page offset in that VMA, of the first page
  *
- * Context: Any context that may take spinlocks; never sleeps.
+ * Context: Any context that may take spinlocks.
  */
-void gm_run_free(unsigned long loc)
+void gm_run_set_rmap(unsigned long loc, struct anon_vma *anon_vma,
+		     unsigned long pgoff)
 {
 	struct gm_hnode *hnode = gm_loc_to_hnode(loc);
+	struct gm_run *run;
+
+	spin_lock(&hnode->lock);
+	run = gm_run_of(loc);
+	run->anon_vma = anon_vma;
+	run->pgoff = pgoff;
+	spin_unlock(&hnode->lock);
+}
+
+/**
+ * gm_run_copy_rmap() - let a run be found where another one is
+ * @loc: run of the caller
+ * @from: a view of the caller, of the same size
+ *
+ * Context: Any context that may take spinlocks.
+ */
+void gm_run_copy_rmap(unsigned long loc, unsigned long from)
+{
+	struct gm_hnode *hnode = gm_loc_to_hnode(from);
+	struct anon_vma *anon_vma;
+	unsigned long pgoff;
+	struct gm_run *run;
+
+	spin_lock(&hnode->lock);
+	run = gm_run_of(from);
+	anon_vma = run->anon_vma;
+	pgoff = run->pgoff + gm_loc_dpfn(from) - gm_loc_dpfn(gm_run_loc(from));
+	spin_unlock(&hnode->lock);
+	gm_run_set_rmap(loc, anon_vma, pgoff);
+}
+
+/**
+ * gm_run_takes() - may a page of a VMA join a run?
+ * @loc: view of the caller
+ * @anon_vma: of the VMA
+ * @pgoff: page offset in the VMA at which the first page of the run would be
+ *
+ * Context: Any context that may take spinlocks.
+ * Return: true when nobody else has a view, and eviction will find the page.
+ */
+bool gm_run_takes(unsigned long loc, const struct anon_vma *anon_vma,
+		  unsigned long pgoff)
+{
+	struct gm_hnode *hnode = gm_loc_to_hnode(loc);
+	struct gm_run *run;
+	bool takes;
+
+	spin_lock(&hnode->lock);
+	run = gm_run_of(loc);
+	takes = run->views == 1 && gm_run_loc(loc) == loc &&
+		run->anon_vma == anon_vma && run->pgoff == pgoff;
+	spin_unlock(&hnode->lock);
+	return takes;
+}
+
+/**
+ * gm_run_get() - add views
+ * @loc: view of the caller, whose mmap lock is held for writing
+ * @views: how many more
+ *
+ * Context: Any context that may take spinlocks.
+ * Return: false when there are too many already.
+ */
+bool gm_run_get(unsigned long loc, unsigned int views)
+{
+	struct gm_hnode *hnode = gm_loc_to_hnode(loc);
+	struct gm_run *run;
+	bool ok;
+
+	spin_lock(&hnode->lock);
+	run = gm_run_of(loc);
+	ok = run->views + views <= GM_MAX_VIEWS;
+	if (ok)
+		run->views += views;
+	spin_unlock(&hnode->lock);
+	return ok;
+}
+
+/**
+ * gm_run_shared() - does a run have more than one view?
+ * @loc: view of the caller
+ *
+ * Only an owner of a view can add one, and needs its mmap lock for writing to
+ * do so.  So "no" stays true while the caller holds that lock for reading.
+ *
+ * Context: Any context that may take spinlocks.
+ * Return: true when nobody may write to it.
+ */
+bool gm_run_shared(unsigned long loc)
+{
+	struct gm_hnode *hnode = gm_loc_to_hnode(loc);
+	bool shared;
+
+	spin_lock(&hnode->lock);
+	shared = gm_run_of(loc)->views > 1;
+	spin_unlock(&hnode->lock);
+	return shared;
+}
+
+static void __gm_run_free(struct gm_hnode *hnode, unsigned long loc)
+{
 	unsigned int order = gm_loc_order(loc);
 	struct gm_chunk *chunk;
 
-	spin_lock(&hnode->lock);
+	lockdep_assert_held(&hnode->lock);
 	chunk = gm_buddy_free(&hnode->buddy, gm_loc_dpfn(loc), order);
 	if (chunk)
 		list_del(&chunk->lru);
+	gm_chunk_free(chunk);
 	hnode->used -= 1UL << order;
 	hnode->freed += 1UL << order;
 	/*
@@ -272,26 +403,75 @@ void gm_run_free(unsigned long loc)
 	 */
 	if (waitqueue_active(&hnode->space_wait))
 		wake_up(&hnode->space_wait);
-	spin_unlock(&hnode->lock);
-	gm_chunk_free(chunk);
 }
 
 /**
- * gm_run_disown() - put a run on a list of runs to be freed
- * @loc: run that backs nothing any more
- * @next: loc of the next run on the list
- *
- * Eviction leaves it alone from now on.
+ * gm_run_free() - give a run back
+ * @loc: run that no device can reach any more
  *
  * Context: Any context that may take spinlocks; never sleeps.
  */
-void gm_run_disown(unsigned long loc, unsigned long next)
+void gm_run_free(unsigned long loc)
 {
 	struct gm_hnode *hnode = gm_loc_to_hnode(loc);
-	struct gm_run *run = gm_run_of(loc);
 
 	spin_lock(&hnode->lock);
-	run->as = NULL;
-	run->next = next;
+	__gm_run_free(hnode, loc);
+	spin_unlock(&hnode->lock);
+}
+
+/**
+ * gm_run_free_list() - give the runs of a list of the dead back
+ * @loc: the first one, or %GM_LOC_NONE
+ *
+ * Context: Any context that may take spinlocks; never sleeps.
+ */
+void gm_run_free_list(unsigned long loc)
+{
+	while (loc != GM_LOC_NONE) {
+		unsigned long next = gm_run_of(loc)->next;
+
+		gm_run_free(loc);
+		loc = next;
+	}
+}
+
+/* Return: true when the run must wait for a deferred invalidation. */
+static bool gm_run_bury(struct gm_dev *gdev, struct gm_run *run,
+			unsigned long loc)
+{
+	bool deferred;
+
+	spin_lock(&gdev->dead_lock);
+	deferred = gdev->deferred;
+	if (deferred) {
+		run->next = gdev->dead;
+		gdev->dead = loc;
+	}
+	spin_unlock(&gdev->dead_lock);
+	return deferred;
+}
+
+/**
+ * gm_run_put() - give a view up
+ * @loc: view of the caller, for which its device has no translation, or one
+ * whose removal was put off
+ *
+ * With its last view the run goes back to its hnode, but not while any device
+ * may still hold a translation because an invalidation was put off.  Views that
+ * went earlier may have left one too, so whose it was does not matter.
+ *
+ * Context: Any context that may take spinlocks; never sleeps.
+ */
+void gm_run_put(unsigned long loc)
+{
+	struct gm_hnode *hnode = gm_loc_to_hnode(loc);
+	struct gm_run *run;
+
+	spin_lock(&hnode->lock);
+	loc = gm_run_loc(loc);
+	run = gm_run_of(loc);
+	if (!--run->views && !gm_run_bury(hnode->gdev, run, loc))
+		__gm_run_free(hnode, loc);
 	spin_unlock(&hnode->lock);
 }

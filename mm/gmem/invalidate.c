@@ -11,7 +11,7 @@
  *
  * When start() must not sleep (the OOM reaper) it marks the range and leaves
  * the translations to a worker.  Device memory that is zapped meanwhile waits
- * on the list of dead runs of the address space until the worker is through.
+ * on the device's list of dead runs until the worker is through.
  * Host memory has a mechanism of its own, see remote.c.
  */
 #include <linux/mmu_notifier.h>
@@ -146,7 +146,7 @@ int gm_ctx_map_block(struct gm_context *ctx, struct vm_area_struct *vma,
 {
 	unsigned long start = max(gm_block_start(block), vma->vm_start);
 	unsigned long end = min(gm_block_end(block), vma->vm_end);
-	unsigned int flags = vma->vm_flags & VM_WRITE ? GM_MAP_WRITE : 0;
+	bool write = vma->vm_flags & VM_WRITE && !gm_run_shared(block->loc);
 	unsigned long base = gm_block_start(block);
 	int ret;
 
@@ -157,8 +157,8 @@ int gm_ctx_map_block(struct gm_context *ctx, struct vm_area_struct *vma,
 		ret = -EAGAIN;
 	} else {
 		ret = gm_ctx_map_pages(ctx, block, (start - base) >> PAGE_SHIFT,
-				       (end - base) >> PAGE_SHIFT, flags,
-				       order);
+				       (end - base) >> PAGE_SHIFT,
+				       write ? GM_MAP_WRITE : 0, order);
 		if (ret)
 			gm_ctx_unmap(ctx, start, end);
 	}
@@ -251,16 +251,6 @@ void gm_as_unmap(struct gm_as *as, const struct gm_dev *gdev,
 
 /* --- deferred invalidation ------------------------------------------------- */
 
-static void gm_free_dead_runs(unsigned long loc)
-{
-	while (loc != GM_LOC_NONE) {
-		unsigned long next = gm_run_of(loc)->next;
-
-		gm_run_free(loc);
-		loc = next;
-	}
-}
-
 /* Remove all translations in @ranges, with one flush if the device can. */
 static void gm_ctx_unmap_ranges(struct gm_context *ctx,
 				const struct gm_range *ranges, unsigned int nr)
@@ -288,8 +278,8 @@ static void gm_inval_work(struct work_struct *work)
 	struct gm_context *ctx = container_of(work, struct gm_context,
 					      inval_work);
 	struct gm_range ranges[GM_DEFERRED_RANGES];
+	struct gm_dev *gdev = ctx->gdev;
 	unsigned long dead = GM_LOC_NONE;
-	struct gm_as *as = ctx->as;
 	unsigned int nr;
 
 	mutex_lock(&ctx->map_lock);
@@ -302,13 +292,13 @@ static void gm_inval_work(struct work_struct *work)
 		gm_ctx_unmap_ranges(ctx, ranges, nr);
 	mutex_unlock(&ctx->map_lock);
 
-	spin_lock(&as->dead_lock);
-	if (!--as->deferred) {
-		dead = as->dead;
-		as->dead = GM_LOC_NONE;
+	spin_lock(&gdev->dead_lock);
+	if (!--gdev->deferred) {
+		dead = gdev->dead;
+		gdev->dead = GM_LOC_NONE;
 	}
-	spin_unlock(&as->dead_lock);
-	gm_free_dead_runs(dead);
+	spin_unlock(&gdev->dead_lock);
+	gm_run_free_list(dead);
 }
 
 /* What finds no place of its own makes the last one larger, which is safe. */
@@ -330,9 +320,9 @@ static void gm_inval_defer(struct gm_context *ctx, unsigned long start,
 		last->end = max(last->end, end);
 	}
 	if (first) {
-		spin_lock(&ctx->as->dead_lock);
-		ctx->as->deferred++;
-		spin_unlock(&ctx->as->dead_lock);
+		spin_lock(&ctx->gdev->dead_lock);
+		ctx->gdev->deferred++;
+		spin_unlock(&ctx->gdev->dead_lock);
 	}
 	spin_unlock(&ctx->inval_lock);
 	if (first)

@@ -527,9 +527,11 @@ static int gm_migrate_new(struct gm_piece *p, struct gm_context *ctx,
 	if (!block)
 		return -ENOMEM;
 	block->vpn = p->start >> PAGE_SHIFT;
-	ret = gm_run_alloc(p->hnode, order, p->as, block->vpn, &block->loc);
+	ret = gm_run_alloc(p->hnode, order, &block->loc);
 	if (ret)
 		goto err_block;
+	gm_run_set_rmap(block->loc, p->vma->anon_vma,
+			linear_page_index(p->vma, p->start));
 	ret = vm_object_insert(&p->as->vmo, block);
 	if (ret)
 		goto err_run;
@@ -538,7 +540,7 @@ static int gm_migrate_new(struct gm_piece *p, struct gm_context *ctx,
 	return gm_move_and_map(p, ctx);
 
 err_run:
-	gm_run_free(block->loc);
+	gm_run_put(block->loc);
 err_block:
 	gm_block_put(block);
 	return ret;
@@ -549,7 +551,7 @@ static int gm_migrate_fill(struct gm_piece *p, struct gm_context *ctx)
 {
 	unsigned long vpn = p->start >> PAGE_SHIFT;
 	unsigned long start = ALIGN_DOWN(p->start, PAGE_SIZE << GM_ORDER_2M);
-	struct gm_block *block, *owned, *spare = NULL;
+	struct gm_block *block, *owned;
 	int ret;
 
 	/* The block's other pages are mapped together with this one. */
@@ -558,26 +560,20 @@ static int gm_migrate_fill(struct gm_piece *p, struct gm_context *ctx)
 			    start + (PAGE_SIZE << GM_ORDER_2M), &p->prepared);
 	if (ret)
 		return ret;
-	block = vm_object_claim(&p->as->vmo, vpn, &spare, &owned);
+	block = vm_object_claim_around(&p->as->vmo, vpn, p->hnode, p->vma,
+				       &owned);
 	if (PTR_ERR_OR_ZERO(block) == -EBUSY) {
 		gm_block_wait(owned);
 		gm_block_put(owned);
 		return -EAGAIN;
 	}
-	/* A value: the page has come to a device meanwhile. */
-	if (IS_ERR_OR_NULL(block))
+	if (!block)
 		return -EAGAIN;
+	if (IS_ERR(block))
+		return PTR_ERR(block);
 
 	p->block = block;
 	p->from = vpn - block->vpn;
-	if (gm_loc_to_hnode(block->loc) != p->hnode) {
-		gm_block_done(p->as, block);
-		return -EXDEV;
-	}
-	if (test_bit(p->from, block->valid)) {
-		gm_block_done(p->as, block);
-		return -EAGAIN;
-	}
 	return gm_move_and_map(p, ctx);
 }
 
@@ -594,11 +590,12 @@ static int gm_migrate_fill(struct gm_piece *p, struct gm_context *ctx)
  * whose mapping an invalidation prevents; that is only an error for @ctx.
  *
  * Context: mmap lock or VMA lock held for reading. Sleeps.
- * Return: 0; -EEXIST when a device has part of the piece; -EXDEV when another
- * device holds the block around it; -EBUSY when a page cannot move now; -ENOSPC
- * when the device is full; -EAGAIN when things changed; -EIO when the device or
- * the DMA mapping failed; -EFAULT; -ENOMEM; or the errno of &gm_mmu.peer_map for @ctx.  On any
- * error the data is where it was, or moved without being mapped.
+ * Return: 0; -EEXIST when a device has part of the piece; -EXDEV when the block
+ * around it cannot take it, being another device's or shared; -EBUSY when a page
+ * cannot move now; -ENOSPC when the device is full; -EAGAIN when things changed;
+ * -EIO when the device or the DMA mapping failed; -EFAULT; -ENOMEM; or the errno
+ * of &gm_mmu.peer_map for @ctx.  On any error the data is where it was, or moved
+ * without being mapped.
  */
 int gm_migrate(struct gm_as *as, struct gm_hnode *hnode,
 	       struct gm_context *ctx, struct vm_area_struct *vma,

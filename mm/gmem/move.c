@@ -137,3 +137,25 @@ int gm_move_zero(struct gm_dev *gdev, struct gm_move *move,
 	}
 	return segs ? gm_copy_wait(gdev, GM_COPY_ZERO, move->seg, segs) : 0;
 }
+
+/*
+ * Copy what is valid of the BUSY @block to the run @to of the same device.
+ *
+ * Context: As gm_move_copy().
+ * Return: 0, or the negative errno of the device.
+ */
+int gm_move_local(struct gm_dev *gdev, struct gm_move *move,
+		  struct gm_block *block, unsigned long to)
+{
+	unsigned long pages = gm_block_pages(block), from, end;
+	unsigned int segs = 0;
+
+	for (from = find_first_bit(block->valid, pages); from < pages;
+	     from = find_next_bit(block->valid, pages, end)) {
+		end = find_next_zero_bit(block->valid, pages, from);
+		move->seg[segs].host = gm_loc_addr(block->loc, from);
+		move->seg[segs].dev = gm_loc_addr(to, from);
+		move->seg[segs++].len = (end - from) << PAGE_SHIFT;
+	}
+	return segs ? gm_copy_wait(gdev, GM_COPY_LOCAL, move->seg, segs) : 0;
+}

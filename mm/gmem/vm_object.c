@@ -7,6 +7,7 @@
  * stored as one multi-order entry.  Clearing a page never allocates: it clears
  * a bit, or erases an entry.  See gmem.h for the states and the locks.
  */
+#include <linux/pagemap.h>
 #include <linux/slab.h>
 #include <linux/wait_bit.h>
 
@@ -40,6 +41,13 @@ void gm_block_put(struct gm_block *block)
 void gm_block_wait(struct gm_block *block)
 {
 	wait_var_event(&block->busy, !READ_ONCE(block->busy));
+}
+
+/* A value for page @i of @block, which it may outlive. */
+static void *gm_block_page(const struct gm_block *block, unsigned long i)
+{
+	return xa_mk_value(gm_loc(gm_loc_hnode(block->loc),
+				  gm_loc_dpfn(block->loc) + i, 0));
 }
 
 /*
@@ -113,6 +121,54 @@ struct gm_block *vm_object_claim(struct vm_object *vmo, unsigned long vpn,
 		xas_store(&xas, block);
 	}
 	xas_unlock(&xas);
+	return block;
+}
+
+/*
+ * Make the block around the missing page @vpn BUSY, with the caller as owner,
+ * if the page may join it.
+ *
+ * It may not when what is missing here is another process's, nor when eviction
+ * would not find it in @vma: where VMAs were unmapped, others may have come
+ * since the block did.  To look before the block is BUSY matters: it may lose
+ * its last page then, and the anon_vma of its run is only there for sure if it
+ * is that of a VMA which the caller has locked.
+ *
+ * Context: As vm_object_claim().
+ * Return: the block with a reference; NULL when there is none, or it has the
+ * page; -EXDEV when the page may not join; -EBUSY as in vm_object_claim().
+ */
+struct gm_block *vm_object_claim_around(struct vm_object *vmo,
+					unsigned long vpn,
+					const struct gm_hnode *hnode,
+					struct vm_area_struct *vma,
+					struct gm_block **owned)
+{
+	unsigned long pgoff = linear_page_index(vma, vpn << PAGE_SHIFT);
+	struct gm_block *block;
+	void *entry;
+
+	xa_lock(&vmo->pages);
+	entry = xa_load(&vmo->pages, vpn);
+	block = xa_is_value(entry) ? NULL : entry;
+	if (!block)
+		goto unlock;
+	if (block->busy) {
+		refcount_inc(&block->refs);
+		*owned = block;
+		block = ERR_PTR(-EBUSY);
+	} else if (test_bit(vpn - block->vpn, block->valid)) {
+		block = NULL;
+	} else if (gm_loc_to_hnode(block->loc) != hnode ||
+		   !gm_run_takes(block->loc, vma->anon_vma,
+				 pgoff - (vpn - block->vpn))) {
+		block = ERR_PTR(-EXDEV);
+	} else {
+		refcount_inc(&block->refs);
+		block->busy = true;
+	}
+unlock:
+	xa_unlock(&vmo->pages);
 	return block;
 }
 
@@ -291,4 +347,273 @@ void vm_object_clear_valid(struct vm_object *vmo, struct gm_block *block,
 	xa_lock(&vmo->pages);
 	bitmap_clear(block->valid, from, nr);
 	xa_unlock(&vmo->pages);
+}
+
+/* A BUSY block gets another run; by its owner. */
+void vm_object_set_loc(struct vm_object *vmo, struct gm_block *block,
+		       unsigned long loc)
+{
+	xa_lock(&vmo->pages);
+	block->loc = loc;
+	xa_unlock(&vmo->pages);
+}
+
+/*
+ * Context: As vm_object_find().
+ * Return: true when a device has page @vpn and nobody may write to it.
+ */
+bool vm_object_shared(struct vm_object *vmo, unsigned long vpn)
+{
+	struct gm_block *block;
+	bool shared = false;
+	void *entry;
+
+	xa_lock(&vmo->pages);
+	entry = xa_load(&vmo->pages, vpn);
+	if (xa_is_value(entry)) {
+		shared = gm_run_shared(xa_to_value(entry));
+	} else if (entry) {
+		block = entry;
+		shared = gm_run_shared(block->loc);
+	}
+	xa_unlock(&vmo->pages);
+	return shared;
+}
+
+/* Give up every page, whatever becomes of the markers. */
+void vm_object_destroy(struct vm_object *vmo)
+{
+	struct gm_block *block;
+	unsigned long index;
+	void *entry;
+
+	xa_for_each(&vmo->pages, index, entry) {
+		xa_erase(&vmo->pages, index);
+		block = xa_is_value(entry) ? NULL : entry;
+		gm_run_put(block ? block->loc : xa_to_value(entry));
+		gm_block_put(block);
+	}
+}
+
+/* --- fork ------------------------------------------------------------------------ */
+
+static int gm_share_page(struct vm_object *child, unsigned long vpn,
+			 void *entry)
+{
+	unsigned long loc = xa_to_value(entry);
+	int ret;
+
+	if (!gm_run_get(loc, 1))
+		return -EOVERFLOW;
+	ret = xa_err(xa_store(&child->pages, vpn, entry, GFP_KERNEL_ACCOUNT));
+	if (ret)
+		gm_run_put(loc);
+	return ret;
+}
+
+/*
+ * The child's counterpart of @block, BUSY: the one it has already, with pages
+ * of another VMA, or a new one.
+ */
+static struct gm_block *gm_share_block(struct vm_object *child,
+				       const struct gm_block *block)
+{
+	struct gm_block *copy, *none = NULL;
+	int ret;
+
+	copy = vm_object_claim(child, block->vpn, &none, &none);
+	if (copy)
+		return copy;
+	copy = gm_block_alloc(gm_block_order(block), GFP_KERNEL_ACCOUNT);
+	if (!copy)
+		return ERR_PTR(-ENOMEM);
+	copy->vpn = block->vpn;
+	copy->loc = block->loc;
+	ret = -EOVERFLOW;
+	if (!gm_run_get(block->loc, 1))
+		goto err_free;
+	ret = vm_object_insert(child, copy);
+	if (ret)
+		goto err_run;
+	return copy;
+
+err_run:
+	gm_run_put(block->loc);
+err_free:
+	gm_block_put(copy);
+	return ERR_PTR(ret);
+}
+
+/*
+ * Give @child a view of each page from @vpn to @last, inclusive, that @vmo has.
+ *
+ * Context: Both mmap locks held for writing, so that nothing is BUSY. Sleeps.
+ * Return: 0; -ENOMEM; or -EOVERFLOW when a run has too many views. Whatever
+ * @child got until then stays.
+ */
+int vm_object_share(struct vm_object *vmo, struct vm_object *child,
+		    unsigned long vpn, unsigned long last)
+{
+	struct gm_block *block, *copy;
+	unsigned long bit, end;
+	void *entry;
+	int ret;
+
+	while ((vpn = vm_object_next(vmo, vpn, last)) <= last) {
+		entry = xa_load(&vmo->pages, vpn);
+		if (xa_is_value(entry)) {
+			ret = gm_share_page(child, vpn++, entry);
+			if (ret)
+				return ret;
+			continue;
+		}
+		block = entry;
+		copy = gm_share_block(child, block);
+		if (IS_ERR(copy))
+			return PTR_ERR(copy);
+		bit = vpn - block->vpn;
+		end = min(last - block->vpn + 1, gm_block_pages(block));
+		for_each_set_bit_from(bit, block->valid, end)
+			vm_object_set_valid(child, copy, bit, 1);
+		vm_object_release(child, copy);
+		vpn = block->vpn + end;
+	}
+	return 0;
+}
+
+/* --- mremap() -------------------------------------------------------------------- */
+
+/* Replace @block by a value for each of its pages. */
+static int vm_object_flatten(struct vm_object *vmo, struct gm_block *block)
+{
+	unsigned int order = gm_block_order(block);
+	unsigned long i, pages = gm_block_pages(block);
+	unsigned int nr = bitmap_weight(block->valid, pages);
+	XA_STATE(xas, &vmo->pages, block->vpn);
+
+	if (!gm_run_get(block->loc, nr))
+		return -EOVERFLOW;
+	xas_split_alloc(&xas, block, order, GFP_KERNEL_ACCOUNT);
+	if (xas_error(&xas)) {
+		while (nr--)
+			gm_run_put(block->loc);
+		return xas_error(&xas);
+	}
+	xas_lock(&xas);
+	xas_split(&xas, block, order);
+	for (i = 0; i < pages; i++) {
+		xas_set(&xas, block->vpn + i);
+		xas_store(&xas, test_bit(i, block->valid) ?
+			  gm_block_page(block, i) : NULL);
+	}
+	xas_unlock(&xas);
+	gm_run_put(block->loc);
+	gm_block_put(block);
+	return 0;
+}
+
+/*
+ * What cannot stay a block when the pages from @vpn to @last move by @delta,
+ * because it moves only in part or out of alignment, becomes single pages.
+ */
+static int vm_object_cut(struct vm_object *vmo, unsigned long vpn,
+			 unsigned long last, unsigned long delta)
+{
+	struct gm_block *block;
+	unsigned long index;
+	void *entry;
+	int ret;
+
+	xa_for_each_range(&vmo->pages, index, entry, vpn, last) {
+		if (xa_is_value(entry))
+			continue;
+		block = entry;
+		if (block->vpn >= vpn &&
+		    block->vpn + gm_block_pages(block) - 1 <= last &&
+		    IS_ALIGNED(delta, gm_block_pages(block)))
+			continue;
+		ret = vm_object_flatten(vmo, block);
+		if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+static unsigned int gm_entry_order(void *entry)
+{
+	return xa_is_value(entry) ? 0 : gm_block_order(entry);
+}
+
+/* Have slots for a copy of each entry, @delta further on. */
+static int vm_object_reserve(struct vm_object *vmo, unsigned long vpn,
+			     unsigned long last, unsigned long delta)
+{
+	unsigned long index;
+	void *entry;
+
+	xa_for_each_range(&vmo->pages, index, entry, vpn, last) {
+		XA_STATE_ORDER(xas, &vmo->pages, (index + delta),
+			       gm_entry_order(entry));
+
+		do {
+			xas_lock(&xas);
+			xas_store(&xas, XA_ZERO_ENTRY);
+			xas_unlock(&xas);
+		} while (xas_nomem(&xas, GFP_KERNEL_ACCOUNT));
+		if (xas_error(&xas))
+			return xas_error(&xas);
+	}
+	return 0;
+}
+
+/*
+ * The pages of @nr from @vpn on are about to move to @to, where nothing is
+ * mapped and which does not overlap.  Everything that the move needs is
+ * allocated; vm_object_rekey_end() must follow, whatever this returns.
+ *
+ * Context: mmap lock held for writing, so that nothing is BUSY. Sleeps.
+ * Return: 0; -ENOMEM; or -EOVERFLOW when a run has too many views. An error
+ * leaves all pages where they were.
+ */
+int vm_object_rekey_begin(struct vm_object *vmo, unsigned long vpn,
+			  unsigned long to, unsigned long nr)
+{
+	unsigned long last = vpn + nr - 1, delta = to - vpn;
+	int ret;
+
+	ret = vm_object_cut(vmo, vpn, last, delta);
+	/* What reaches in from outside does not stay a block, wherever it is. */
+	if (!ret)
+		ret = vm_object_cut(vmo, to, to + nr - 1, 1);
+	return ret ?: vm_object_reserve(vmo, vpn, last, delta);
+}
+
+/*
+ * The PTEs moved, if @moved, and the pages follow; or they did not, and what
+ * was reserved is given up.
+ *
+ * Context: As vm_object_rekey_begin(). Allocates nothing.
+ */
+void vm_object_rekey_end(struct vm_object *vmo, unsigned long vpn,
+			 unsigned long to, unsigned long nr, bool moved)
+{
+	unsigned long index, delta = to - vpn;
+	void *entry;
+
+	xa_for_each_range(&vmo->pages, index, entry, vpn, vpn + nr - 1) {
+		XA_STATE_ORDER(xas, &vmo->pages, (index + delta),
+			       gm_entry_order(entry));
+
+		if (moved) {
+			xa_erase(&vmo->pages, index);
+			if (!xa_is_value(entry))
+				((struct gm_block *)entry)->vpn += delta;
+		}
+		xas_lock(&xas);
+		if (xa_is_zero(xas_load(&xas)))
+			xas_store(&xas, moved ? entry : NULL);
+		else
+			WARN_ON_ONCE(moved);
+		xas_unlock(&xas);
+	}
 }
