@@ -12,7 +12,14 @@
 #include <linux/dma-mapping.h>
 #include <linux/hmm.h>
 #include <linux/mmu_notifier.h>
+#include <linux/pgtable.h>
+#include <linux/rmap.h>
 #include <linux/slab.h>
+#include <linux/swap.h>
+#include <linux/swapops.h>
+#include <linux/userfaultfd_k.h>
+
+#include "../internal.h"
 
 #include "gmem.h"
 
@@ -209,6 +216,38 @@ static int gm_window_map(struct gm_window *w, unsigned long addr, bool write,
 	return ret == -EEXIST ? 0 : ret;
 }
 
+/*
+ * Would a fault have to wait for user space?  This one cannot: it is taken with
+ * the mmap lock held throughout, by a thread that serves other faults too.
+ */
+static bool gm_fault_needs_user(struct vm_area_struct *vma, unsigned long addr,
+				bool write)
+{
+	pmd_t *pmd = mm_find_pmd(vma->vm_mm, addr);
+	bool missing = userfaultfd_missing(vma);
+	pte_t *ptep, pte;
+	pmd_t pmdval;
+
+	write &= userfaultfd_wp(vma);
+	pmdval = pmd ? pmdp_get_lockless(pmd) : __pmd(0);
+	if (pmd_none(pmdval))
+		return missing;
+	if (pmd_trans_huge(pmdval))
+		return write && pmd_uffd_wp(pmdval);
+	ptep = pte_offset_map(pmd, addr);
+	if (!ptep)
+		return false;
+	pte = ptep_get_lockless(ptep);
+	pte_unmap(ptep);
+	if (pte_none(pte))
+		return missing;
+	if (pte_present(pte))
+		return write && pte_uffd_wp(pte);
+	if (pte_marker_uffd_wp(pte))
+		return missing || write;
+	return write && pte_swp_uffd_wp_any(pte);
+}
+
 /**
  * gm_remote_map() - map a host page for a device where it is
  * @ctx: context
@@ -238,6 +277,8 @@ int gm_remote_map(struct gm_context *ctx, struct vm_area_struct *vma,
 
 	if (!w)
 		return -ENOLINK;
+	if (userfaultfd_armed(vma) && gm_fault_needs_user(vma, addr, write))
+		return -EFAULT;
 	ret = ctx->gdev->mmu->pmap_prepare(ctx, addr, addr + PAGE_SIZE, 0);
 	if (ret)
 		return ret;

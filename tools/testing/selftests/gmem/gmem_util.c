@@ -750,6 +750,23 @@ static int swap_header(const char *path, size_t size)
 	return err;
 }
 
+int gmem_uffd_open(void *p, size_t len, uint64_t mode)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = {
+		.range = { (uintptr_t)p, len },
+		.mode = mode,
+	};
+	int fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+
+	if (fd >= 0 && (ioctl(fd, UFFDIO_API, &api) ||
+			ioctl(fd, UFFDIO_REGISTER, &reg))) {
+		close(fd);
+		fd = -1;
+	}
+	return fd;
+}
+
 int _gmem_swap_on(void)
 {
 	const size_t size = 64 * SZ_1M;

@@ -22,6 +22,19 @@
 #include "../../../../drivers/gmem-sample-npu/gmem_npu_uapi.h"
 #include "../../../../drivers/gmem-sample-npu/gmem_npu_regs.h"
 
+#include <linux/userfaultfd.h>
+
+#ifndef UFFDIO_MOVE
+struct uffdio_move {
+	__u64 dst;
+	__u64 src;
+	__u64 len;
+	__u64 mode;
+	__s64 move;
+};
+
+#define UFFDIO_MOVE		_IOWR(UFFDIO, 0x05, struct uffdio_move)
+#endif
 #ifndef MAP_PEER_SHARED
 #define MAP_PEER_SHARED		0x01000000
 #endif
@@ -199,6 +212,9 @@ bool gmem_hnodes_idle(void);
 int gmem_read_file(const char *path, char *buf, size_t len);
 int _gmem_write_file(const char *path, const char *text);
 long long gmem_read_number(const char *path);
+
+/* A userfaultfd with a range registered in it, or -1. */
+int gmem_uffd_open(void *p, size_t len, uint64_t mode);
 
 /* Give the machine swap space, once. */
 int _gmem_swap_on(void);

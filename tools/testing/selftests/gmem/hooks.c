@@ -7,7 +7,6 @@
 
 #include <elf.h>
 #include <fcntl.h>
-#include <linux/userfaultfd.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sys/ioctl.h>
@@ -558,6 +557,18 @@ TEST_F(hooks, fork_both_use_a_device)
 	ASSERT_SAME(self->shadow, self->buf.p, self->len);
 }
 
+TEST_F(hooks, fork_moves_nothing)
+{
+	pid_t pid = gmem_fork();
+
+	if (!pid)
+		_exit(gmem_pages_on(self->buf.p, self->len, self->npu.hnid) !=
+		      self->len / SZ_4K);
+	ASSERT_EQ(0, gmem_child(pid));
+	ASSERT_ON(self->npu.hnid, self->buf.p, self->len);
+	ASSERT_SAME(self->shadow, self->buf.p, self->len);
+}
+
 TEST_F(hooks, fork_then_both_exit)
 {
 	unsigned int order;
@@ -668,6 +679,7 @@ static void mremap_to(struct __test_metadata *_metadata, hooks_t *self,
 	ASSERT_EQ(away.p, mremap(old, self->len, self->len,
 				 MREMAP_MAYMOVE | MREMAP_FIXED, away.p));
 	self->buf = away;
+	ASSERT_ON(self->npu.hnid, self->buf.p, self->len);
 	npu_reduce_err(EFAULT, &self->npu, old, self->len, NULL);
 	device_reads(_metadata, self);
 	/* What is mapped at the old place next is new. */
@@ -690,6 +702,41 @@ TEST_F(hooks, mremap_unaligned_keeps_device_data)
 {
 	mremap_to(_metadata, self,
 		  ((uintptr_t)self->buf.p + 3 * SZ_4K) % SZ_2M);
+}
+
+TEST_F(hooks, mremap_moves_nothing)
+{
+	struct npu_stats before, after;
+	struct gmem_buf away;
+
+	gmem_map(&away, self->len, SZ_2M, 7 * SZ_4K, PROT_NONE, 0);
+	npu_stats(&self->npu, &before);
+	ASSERT_EQ(away.p, mremap(self->buf.p, self->len, self->len,
+				 MREMAP_MAYMOVE | MREMAP_FIXED, away.p));
+	self->buf = away;
+	ASSERT_ON(self->npu.hnid, self->buf.p, self->len);
+	device_reads(_metadata, self);
+	npu_stats(&self->npu, &after);
+	ASSERT_EQ(before.c[NPU_STAT_COPIES], after.c[NPU_STAT_COPIES]);
+	ASSERT_SAME(self->shadow, self->buf.p, self->len);
+}
+
+/* Single pages to where the block that they came from still is, and back. */
+TEST_F(hooks, mremap_within_a_block)
+{
+	size_t page = (self->len / SZ_4K / 2 - 1) * SZ_4K;
+	size_t to = page + SZ_4K;
+	char *p = self->buf.p;
+
+	ASSERT_EQ(0, munmap(p + to, SZ_4K));
+	ASSERT_EQ(p + to, mremap(p + page, SZ_4K, SZ_4K, MREMAP_MAYMOVE |
+				 MREMAP_FIXED, p + to));
+	ASSERT_ON(self->npu.hnid, p, page);
+	ASSERT_ON(self->npu.hnid, p + to, self->len - to);
+	ASSERT_SAME(self->shadow + page, p + to, SZ_4K);
+	ASSERT_SAME(self->shadow, p, page);
+	ASSERT_SAME(self->shadow + to + SZ_4K, p + to + SZ_4K,
+		    self->len - to - SZ_4K);
 }
 
 TEST_F(hooks, mremap_dontunmap_leaves_nothing)
@@ -761,23 +808,6 @@ TEST_F(hooks, mremap_over_device_pages)
 
 /* --- userfaultfd --------------------------------------------------------------------- */
 
-static int uffd_open(void *p, size_t len, uint64_t mode)
-{
-	struct uffdio_api api = { .api = UFFD_API };
-	struct uffdio_register reg = {
-		.range = { (uintptr_t)p, len },
-		.mode = mode,
-	};
-	int fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-
-	if (fd >= 0 && (ioctl(fd, UFFDIO_API, &api) ||
-			ioctl(fd, UFFDIO_REGISTER, &reg))) {
-		close(fd);
-		fd = -1;
-	}
-	return fd;
-}
-
 static int uffd_protect(int fd, void *p, size_t len, bool protect)
 {
 	struct uffdio_writeprotect wp = {
@@ -790,14 +820,14 @@ static int uffd_protect(int fd, void *p, size_t len, bool protect)
 
 TEST_F(hooks, uffd_wp_resolve_keeps_device_data)
 {
-	int fd = uffd_open(self->buf.p, self->len, UFFDIO_REGISTER_MODE_WP);
+	int fd = gmem_uffd_open(self->buf.p, self->len, UFFDIO_REGISTER_MODE_WP);
 
 	ASSERT_LE(0, fd);
 	OK(uffd_protect(fd, self->buf.p, self->len, false));
 	ASSERT_SAME(self->shadow, self->buf.p, self->len);
 	close(fd);
 	to_device(_metadata, self);
-	fd = uffd_open(self->buf.p, self->len, UFFDIO_REGISTER_MODE_WP);
+	fd = gmem_uffd_open(self->buf.p, self->len, UFFDIO_REGISTER_MODE_WP);
 	OK(uffd_protect(fd, self->buf.p, self->len, true));
 	OK(uffd_protect(fd, self->buf.p, self->len, false));
 	ASSERT_SAME(self->shadow, self->buf.p, self->len);
@@ -852,7 +882,7 @@ TEST_F(hooks, uffd_wp_traps_after_recall)
 	pthread_t thread;
 	size_t at = self->len / SZ_4K / 2 * SZ_4K;
 
-	h.fd = uffd_open(self->buf.p, self->len, UFFDIO_REGISTER_MODE_WP);
+	h.fd = gmem_uffd_open(self->buf.p, self->len, UFFDIO_REGISTER_MODE_WP);
 	ASSERT_LE(0, h.fd);
 	OK(uffd_protect(h.fd, self->buf.p, self->len, true));
 	ASSERT_EQ(0, pthread_create(&thread, NULL, uffd_handle, &h));
@@ -873,7 +903,7 @@ TEST_F(hooks, uffd_wp_traps_after_recall)
 
 TEST_F(hooks, uffd_copy_onto_device_page)
 {
-	int fd = uffd_open(self->buf.p, self->len,
+	int fd = gmem_uffd_open(self->buf.p, self->len,
 			   UFFDIO_REGISTER_MODE_MISSING);
 	struct uffdio_copy copy = {
 		.dst = (uintptr_t)self->buf.p + SZ_4K,
@@ -894,29 +924,82 @@ TEST_F(hooks, uffd_copy_onto_device_page)
 	close(fd);
 }
 
+/* Into a registered range, from one that is not and whose pages are away. */
+TEST_F(hooks, uffd_move_from_device)
+{
+	struct uffdio_move move = { .len = self->len };
+	struct gmem_buf to;
+	int fd;
+
+	gmem_map(&to, self->len, SZ_2M, (uintptr_t)self->buf.p % SZ_2M, RW,
+		 MAP_PEER_SHARED);
+	fd = gmem_uffd_open(to.p, to.len, UFFDIO_REGISTER_MODE_MISSING);
+	ASSERT_LE(0, fd);
+	move.dst = (uintptr_t)to.p;
+	move.src = (uintptr_t)self->buf.p;
+	ASSERT_EQ(0, ioctl(fd, UFFDIO_MOVE, &move));
+	ASSERT_EQ((long long)self->len, move.move);
+	close(fd);
+	ASSERT_ZERO(self->buf.p, self->len);
+	ASSERT_SAME(self->shadow, to.p, self->len);
+	npu_dirty(&self->npu, to.p, self->shadow, self->len);
+	ASSERT_SAME(self->shadow, to.p, self->len);
+}
+
 /* A missing page is the handler's: a device does not make it up. */
 TEST_F(hooks, uffd_missing_page)
 {
 	struct uffd_handler h = { .fill = self->shadow, .p = self->buf.p };
-	struct npu_result res = {};
 	pthread_t thread;
-	int err;
 
 	ASSERT_EQ(0, madvise(self->buf.p, self->len, MADV_DONTNEED));
-	h.fd = uffd_open(self->buf.p, self->len, UFFDIO_REGISTER_MODE_MISSING);
+	h.fd = gmem_uffd_open(self->buf.p, self->len, UFFDIO_REGISTER_MODE_MISSING);
 	ASSERT_LE(0, h.fd);
 	ASSERT_EQ(0, pthread_create(&thread, NULL, uffd_handle, &h));
-	err = _npu_reduce(&self->npu, self->buf.p, SZ_4K, &res);
 	/* Nobody to ask is a reason to fail, and none to read zeros. */
-	if (err)
-		ASSERT_EQ(EFAULT, err);
-	if (!err)
-		ASSERT_EQ(gmem_sum(self->shadow, SZ_4K), res.value);
+	npu_reduce_err(EFAULT, &self->npu, self->buf.p, SZ_4K, NULL);
+	npu_fill_err(EFAULT, &self->npu, self->buf.p, SZ_4K, 1, NULL);
+	ASSERT_EQ(0, __atomic_load_n(&h.seen, __ATOMIC_SEQ_CST));
 	ASSERT_SAME(self->shadow, self->buf.p, self->len);
 	__atomic_store_n(&h.stop, true, __ATOMIC_SEQ_CST);
 	ASSERT_EQ(0, pthread_join(thread, NULL));
 	close(h.fd);
 	device_reads(_metadata, self);
+}
+
+/* What is not missing is the device's to use: on the host, and in swap. */
+TEST_F(hooks, uffd_registered_page)
+{
+	int fd;
+
+	OK(_gmem_swap_on());
+	ASSERT_SAME(self->shadow, self->buf.p, self->len);
+	fd = gmem_uffd_open(self->buf.p, self->len, UFFDIO_REGISTER_MODE_MISSING);
+	ASSERT_LE(0, fd);
+	npu_dirty(&self->npu, self->buf.p, self->shadow, self->len);
+	ASSERT_SAME(self->shadow, self->buf.p, self->len);
+	ASSERT_EQ(0, madvise(self->buf.p, self->len, MADV_PAGEOUT));
+	npu_dirty(&self->npu, self->buf.p, self->shadow, self->len);
+	ASSERT_SAME(self->shadow, self->buf.p, self->len);
+	close(fd);
+}
+
+/* A device cannot have the handler lift a protection, and does not pass it. */
+TEST_F(hooks, uffd_wp_stops_a_device)
+{
+	int fd;
+
+	ASSERT_SAME(self->shadow, self->buf.p, self->len);
+	fd = gmem_uffd_open(self->buf.p, self->len, UFFDIO_REGISTER_MODE_WP);
+	ASSERT_LE(0, fd);
+	OK(uffd_protect(fd, self->buf.p, self->len, true));
+	device_reads(_metadata, self);
+	npu_fill_err(EFAULT, &self->npu, self->buf.p, self->len, 1, NULL);
+	ASSERT_SAME(self->shadow, self->buf.p, self->len);
+	OK(uffd_protect(fd, self->buf.p, self->len, false));
+	npu_dirty(&self->npu, self->buf.p, self->shadow, self->len);
+	ASSERT_SAME(self->shadow, self->buf.p, self->len);
+	close(fd);
 }
 
 /* --- khugepaged, KSM, mlock, advice ---------------------------------------------------- */

@@ -10,6 +10,7 @@
 #include "gmem_test.h"
 
 #include <pthread.h>
+#include <sys/ioctl.h>
 #include <sys/uio.h>
 
 #ifndef MADV_COLLAPSE
@@ -428,6 +429,57 @@ TEST_F(race, mremap)
 	race->faults = true;
 	run(_metadata, race, disturb_mremap);
 	usable(_metadata, race);
+}
+
+static void *read_one(void *arg)
+{
+	struct race *race = arg;
+	volatile char *p = race->buf.p;
+
+	return (void *)(uintptr_t)p[SZ_1M];
+}
+
+/*
+ * UFFDIO_MOVE takes pages away while a CPU fault brings them home, as a huge
+ * page that replaces the table that it works on.
+ */
+TEST_F(race, uffd_move)
+{
+	struct race *race = &self->race;
+	unsigned int i, rounds = gmem_scaled(60);
+	struct gmem_buf to;
+	pthread_t thread;
+	char *shadow = malloc(SZ_2M);
+	int fd;
+
+	ASSERT_NE(NULL, shadow);
+	gmem_map(&to, SZ_2M, SZ_2M, 0, RW, MAP_PEER_SHARED);
+	fd = gmem_uffd_open(to.p, to.len, UFFDIO_REGISTER_MODE_MISSING);
+	ASSERT_LE(0, fd);
+	for (i = 0; i < rounds; i++) {
+		struct uffdio_move move = {};
+		size_t done = 0;
+
+		gmem_pattern(shadow, SZ_2M, race->seed + i);
+		memcpy(race->buf.p, shadow, SZ_2M);
+		hmadvise(race->npu[0].hnid, race->buf.p, SZ_2M,
+			 HMADV_PREFETCH);
+		ASSERT_EQ(0, pthread_create(&thread, NULL, read_one, race));
+		while (done < SZ_2M) {
+			move.dst = (uintptr_t)to.p + done;
+			move.src = (uintptr_t)race->buf.p + done;
+			move.len = SZ_2M - done;
+			if (ioctl(fd, UFFDIO_MOVE, &move))
+				ASSERT_EQ(EAGAIN, errno);
+			if (move.move > 0)
+				done += move.move;
+		}
+		ASSERT_EQ(0, pthread_join(thread, NULL));
+		ASSERT_SAME(shadow, to.p, SZ_2M);
+		ASSERT_EQ(0, madvise(to.p, SZ_2M, MADV_DONTNEED));
+		ASSERT_EQ(0, madvise(race->buf.p, SZ_2M, MADV_DONTNEED));
+	}
+	close(fd);
 }
 
 static void disturb_unshare(struct race *race)
