@@ -146,7 +146,8 @@ static int gm_share_range(struct mm_struct *mm, unsigned long start,
 		ret = gm_share_vma(&vmi, &prev, vma, from, to, share);
 		if (ret)
 			return ret;
-		pos = to;
+		/* It may have become one with what comes next. */
+		pos = prev->vm_end;
 	}
 	return hole || pos < end ? -ENOMEM : 0;
 }

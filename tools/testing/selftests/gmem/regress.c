@@ -119,6 +119,24 @@ TEST_F(regress, unshare_ends_remote_access)
 	npu_close(&strict);
 }
 
+/*
+ * SHARE and UNSHARE of several mappings that became one took what was left of
+ * it for a hole.
+ */
+TEST_F(regress, unshare_merges_mappings)
+{
+	struct gmem_buf plain;
+
+	gmem_map(&plain, SZ_64K, SZ_64K, 0, RW, 0);
+	hmadvise(-1, plain.p + 5 * SZ_4K, SZ_4K, HMADV_SHARE);
+	hmadvise(-1, plain.p, SZ_64K, HMADV_UNSHARE);
+	hmadvise(-1, plain.p, 5 * SZ_4K, HMADV_SHARE);
+	hmadvise(-1, plain.p + 6 * SZ_4K, 2 * SZ_4K, HMADV_SHARE);
+	hmadvise(-1, plain.p, SZ_64K, HMADV_SHARE);
+	OK(munmap(plain.p + 8 * SZ_4K, SZ_4K));
+	hmadvise_err(ENOMEM, -1, plain.p, SZ_64K, HMADV_UNSHARE);
+}
+
 /* DISCARD emptied a mapping that was sealed against that. */
 TEST_F(regress, discard_of_sealed_memory)
 {
