@@ -83,6 +83,18 @@ debug: kernel-debug qemu ## the selftests on the kernel with all checkers
 	@TIMEOUT=2400 $(S)/stage.sh debug $(LOG)/debug.out \
 		$(S)/guest-boot.sh debug debug test $(only)
 
+SOAK_KERNEL = $(if $(filter debug,$(KERNEL)),debug,base)
+
+.PHONY: soak
+soak: kernel$(if $(filter debug,$(KERNEL)),-debug) qemu ## random operations against a model for SECONDS, from SEED on
+	@$(S)/deps.sh guest
+	@$(S)/guest-image.sh $(SOAK_KERNEL)
+	@TIMEOUT=$$(($(or $(SECONDS),600) + 900)) \
+		$(S)/stage.sh soak $(LOG)/soak.out \
+		$(S)/guest-boot.sh soak $(SOAK_KERNEL) soak \
+		guest.seconds=$(or $(SECONDS),600) \
+		$(addprefix guest.seed=,$(SEED))
+
 ##@ Check
 
 .PHONY: check

@@ -21,4 +21,7 @@ Variables
   ACCEL=kvm      boot with KVM; the default is tcg, which works everywhere
   TESTS=PATTERN  only the guest programs whose name matches, as in TESTS=abi
   JOBS=N         parallel jobs, all processors by default
+  SECONDS=N      how long make soak runs, 600 by default
+  SEED=N         what make soak begins with, by default the time
+  KERNEL=debug   make soak on the kernel with all checkers
 END
