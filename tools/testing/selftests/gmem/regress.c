@@ -162,4 +162,18 @@ TEST_F(regress, limit_below_a_block)
 	ASSERT_SAME(self->shadow, self->buf.p, SZ_2M);
 }
 
+/*
+ * Sharing the part of a mapping that was not merges it with what comes after
+ * it, which was then taken for a hole.
+ */
+TEST_F(regress, share_closes_a_gap)
+{
+	hmadvise(-1, self->buf.p + SZ_64K, SZ_64K, HMADV_UNSHARE);
+	hmadvise(-1, self->buf.p, SZ_2M, HMADV_SHARE);
+	hmadvise(-1, self->buf.p, SZ_64K, HMADV_UNSHARE);
+	hmadvise(-1, self->buf.p, SZ_2M, HMADV_UNSHARE);
+	hmadvise(-1, self->buf.p, SZ_2M, HMADV_SHARE);
+	ASSERT_SAME(self->shadow, self->buf.p, SZ_2M);
+}
+
 GMEM_TEST_MAIN("bugs that were found, by name")
