@@ -38,6 +38,7 @@
  * @block: BUSY block
  * @move: folios, single pages or one huge page
  * @table: page table to deposit under a huge page, or NULL
+ * @optional: not worth an OOM kill, nor much time
  */
 struct gm_homecoming {
 	struct gm_as *as;
@@ -48,6 +49,7 @@ struct gm_homecoming {
 	struct gm_block *block;
 	struct gm_move *move;
 	pgtable_t table;
+	bool optional;
 };
 
 static unsigned long gm_home_end(const struct gm_homecoming *h)
@@ -103,21 +105,28 @@ static bool gm_home_alloc_huge(struct gm_homecoming *h, int nid)
 	return true;
 }
 
-/* A page for each page of the range that is on the device now. */
+/*
+ * A page for each page of the range that is on the device now.  Nobody is
+ * killed for what can also come page by page.
+ */
 static int gm_home_alloc_pages(struct gm_homecoming *h, int nid)
 {
+	gfp_t gfp = GFP_HIGHUSER_MOVABLE;
 	unsigned long vpn = h->start >> PAGE_SHIFT;
 	unsigned long last = vpn + h->nr - 1;
 	unsigned long first = vpn;
 
+	if (h->optional)
+		gfp |= __GFP_NORETRY | __GFP_NOWARN;
+	else if (h->nr > 1)
+		gfp |= __GFP_RETRY_MAYFAIL | __GFP_NOWARN;
 	for (;; vpn++) {
 		struct folio *folio;
 
 		vpn = vm_object_next(&h->as->vmo, vpn, last);
 		if (vpn > last)
 			return 0;
-		folio = gm_home_folio(h, vpn << PAGE_SHIFT, 0,
-				      GFP_HIGHUSER_MOVABLE, nid);
+		folio = gm_home_folio(h, vpn << PAGE_SHIFT, 0, gfp, nid);
 		if (!folio)
 			return -ENOMEM;
 		h->move->folio[h->move->nr] = folio;
@@ -498,6 +507,9 @@ int gm_recall(struct vm_area_struct *vma, unsigned long addr,
 	if (loc == GM_LOC_NONE)
 		return -ENOENT;
 	gm_home_range(&h, first, gm_loc_order(loc), flags);
+	/* Evicting for somebody else may fail, evacuating must not. */
+	h.optional = flags & GM_RECALL_EVICT &&
+		     !READ_ONCE(gm_loc_to_hnode(loc)->closing);
 	h.move = gm_move_alloc(ilog2(roundup_pow_of_two(h.nr)));
 	if (!h.move)
 		return -ENOMEM;
