@@ -28,6 +28,9 @@
 #include "../internal.h"
 #include "gmem.h"
 
+/* How often a copy that failed is tried again. */
+#define GM_HOME_TRIES	3
+
 /**
  * struct gm_homecoming - what one recall works on
  * @as: address space
@@ -500,8 +503,8 @@ int gm_recall(struct vm_area_struct *vma, unsigned long addr,
 		.addr = addr,
 	};
 	unsigned long loc, first;
+	int tries, ret;
 	bool huge;
-	int ret;
 
 	loc = vm_object_find(&h.as->vmo, addr >> PAGE_SHIFT, &first);
 	if (loc == GM_LOC_NONE)
@@ -526,6 +529,9 @@ int gm_recall(struct vm_area_struct *vma, unsigned long addr,
 		h.nr = 1;
 		ret = gm_recall_once(&h, flags, nid, false);
 	}
+	/* An engine that was reset in the middle of it works again by now. */
+	for (tries = GM_HOME_TRIES; ret == -EIO && tries; tries--)
+		ret = gm_recall_once(&h, flags, nid, false);
 	gm_move_free(h.move);
 	return ret;
 }

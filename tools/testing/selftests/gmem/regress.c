@@ -176,4 +176,24 @@ TEST_F(regress, share_closes_a_gap)
 	ASSERT_SAME(self->shadow, self->buf.p, SZ_2M);
 }
 
+/*
+ * A copy that an engine did not finish, as in a reset, raised SIGBUS, though
+ * the data was there and the next copy would have worked.
+ */
+TEST_F(regress, copy_error_is_tried_again)
+{
+	struct npu_result res;
+	struct gmem_buf page;
+
+	gmem_map(&page, SZ_4K, SZ_2M, SZ_4K, RW, MAP_PEER_SHARED);
+	memcpy(page.p, self->shadow, SZ_4K);
+	npu_reduce(&self->npu[0], page.p, SZ_4K, &res);
+	ASSERT_ON(self->npu[0].hnid, page.p, SZ_4K);
+	npu_inject(&self->npu[0], NPU_INJECT_COPY_FAIL, 1);
+	ASSERT_TRUE(gmem_peek(page.p));
+	npu_inject(&self->npu[0], NPU_INJECT_NONE, 0);
+	ASSERT_ON(GMEM_ANY_NODE, page.p, SZ_4K);
+	ASSERT_SAME(self->shadow, page.p, SZ_4K);
+}
+
 GMEM_TEST_MAIN("bugs that were found, by name")
