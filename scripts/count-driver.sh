@@ -22,6 +22,7 @@ part()
 				echo 'hardware access' ;;
 	cdev.c | gmem_npu_uapi.h)
 				echo 'char device' ;;
+	fail.c)			echo 'fault injection' ;;
 	*)			return 1 ;;
 	esac
 }
@@ -75,7 +76,7 @@ for file in "$TESTS"/*.[ch]; do
 done
 
 for name in 'GMEM-facing' 'MMU operations' 'hardware access' 'char device' \
-	    tests; do
+	    'fault injection' tests; do
 	printf '%6d  %s\n' "${sum[$name]:-0}" "$name"
 done
 [ "${sum[GMEM-facing]:-0}" -gt 0 ] || die "no GMEM-facing part found"

@@ -235,6 +235,8 @@ int npu_copy(struct gm_dev *gdev, enum gm_copy_op op,
 	struct npu_engine *e = npu_engine_pick(gm_dev_drvdata(gdev));
 	int ret;
 
+	if (npu_fail(NPU_FAIL_COPY))
+		return -EIO;
 	mutex_lock(&e->submit);
 	ret = npu_engine_batch(e, op, segs, nr, fence);
 	mutex_unlock(&e->submit);

@@ -282,6 +282,8 @@ static int npu_pmap_create(struct gm_context *gm)
 	struct npu_pmap *pmap;
 	int level, id;
 
+	if (npu_fail(NPU_FAIL_PMAP_CREATE))
+		return -ENOMEM;
 	pmap = kzalloc(sizeof(*pmap), GFP_KERNEL);
 	if (!pmap)
 		return -ENOMEM;
@@ -366,7 +368,7 @@ static int npu_pmap_prepare(struct gm_context *gm, unsigned long start,
 	unsigned long va, step = 1UL << NPU_PT_SHIFT(level + 1);
 	int ret = 0;
 
-	if (end > NPU_VA_END)
+	if (end > NPU_VA_END || npu_fail(NPU_FAIL_PMAP_PREPARE))
 		return -ENOMEM;
 	for (va = round_down(start, step); va < end && !ret; va += step) {
 		/* Mostly it is there: look without the lock first. */
@@ -445,7 +447,7 @@ static int npu_peer_map(struct gm_context *gm, const struct gm_map *maps,
 {
 	struct npu_pmap *pmap = gm->pmap;
 	unsigned int i;
-	int ret = 0;
+	int ret = npu_fail(NPU_FAIL_PEER_MAP) ? -EIO : 0;
 
 	for (i = 0; i < nr && !ret; i++)
 		ret = npu_map_one(pmap, &maps[i]);

@@ -10,6 +10,7 @@
  *   queue.c  what compute and copy queues have in common, and the watchdog
  *   hw.c     registers: start, stop, reset, TLB invalidation, errors
  *   cdev.c   /dev/gmem-npuN
+ *   fail.c   operations that fail on request, for tests
  *   pci.c    probe and remove
  *
  * Locks, outermost first:
@@ -35,6 +36,7 @@
 #define GMEM_NPU_H
 
 #include <linux/atomic.h>
+#include <linux/fault-inject.h>
 #include <linux/gmem.h>
 #include <linux/idr.h>
 #include <linux/io.h>
@@ -443,5 +445,33 @@ void npu_job_end(struct npu_job *job, int status, u64 result, u64 faults);
 
 /* pci.c */
 void npu_put(struct npu *npu);
+
+/* fail.c */
+enum npu_fail {
+	NPU_FAIL_PMAP_CREATE,
+	NPU_FAIL_PMAP_PREPARE,
+	NPU_FAIL_PEER_MAP,
+	NPU_FAIL_COPY,
+	NPU_NR_FAILS
+};
+
+#ifdef CONFIG_FAULT_INJECTION_DEBUG_FS
+bool npu_fail(enum npu_fail what);
+void npu_fail_init(void);
+void npu_fail_exit(void);
+#else
+static inline bool npu_fail(enum npu_fail what)
+{
+	return false;
+}
+
+static inline void npu_fail_init(void)
+{
+}
+
+static inline void npu_fail_exit(void)
+{
+}
+#endif
 
 #endif /* GMEM_NPU_H */

@@ -269,7 +269,25 @@ static struct pci_driver npu_driver = {
 	.remove		= npu_remove,
 	.dev_groups	= npu_groups,
 };
-module_pci_driver(npu_driver);
+
+static int __init npu_init(void)
+{
+	int ret;
+
+	npu_fail_init();
+	ret = pci_register_driver(&npu_driver);
+	if (ret)
+		npu_fail_exit();
+	return ret;
+}
+module_init(npu_init);
+
+static void __exit npu_exit(void)
+{
+	pci_unregister_driver(&npu_driver);
+	npu_fail_exit();
+}
+module_exit(npu_exit);
 
 MODULE_DESCRIPTION("Sample driver for GMEM: the gmem-npu virtual accelerator");
 MODULE_LICENSE("GPL");

@@ -509,6 +509,15 @@ int gm_move_zero(struct gm_dev *gdev, struct gm_move *move,
 int gm_move_local(struct gm_dev *gdev, struct gm_move *move,
 		  struct gm_block *block, unsigned long to);
 
+#ifdef CONFIG_FAULT_INJECTION_DEBUG_FS
+bool gm_fail_dma(void);
+#else
+static inline bool gm_fail_dma(void)
+{
+	return false;
+}
+#endif
+
 int gm_migrate(struct gm_as *as, struct gm_hnode *hnode,
 	       struct gm_context *ctx, struct vm_area_struct *vma,
 	       unsigned long addr, unsigned int order);

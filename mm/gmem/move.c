@@ -62,8 +62,11 @@ static int gm_move_dma_map(struct device *dev, struct gm_move *move,
 
 		seg->len = folio_size(move->folio[i]);
 		seg->dev = gm_loc_addr(block->loc, move->first[i]);
-		seg->host = dma_map_page(dev, folio_page(move->folio[i], 0), 0,
-					 seg->len, dir);
+		seg->host = DMA_MAPPING_ERROR;
+		if (!gm_fail_dma())
+			seg->host = dma_map_page(dev,
+						 folio_page(move->folio[i], 0),
+						 0, seg->len, dir);
 		if (dma_mapping_error(dev, seg->host)) {
 			gm_move_dma_unmap(dev, move, i, dir);
 			return -ENOMEM;

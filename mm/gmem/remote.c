@@ -193,6 +193,8 @@ static int gm_window_map(struct gm_window *w, unsigned long addr, bool write,
 	dma_addr_t dma;
 	int ret;
 
+	if (gm_fail_dma())
+		return -EIO;
 	dma = dma_map_page_attrs(dev, page, 0, PAGE_SIZE, DMA_BIDIRECTIONAL,
 				 GM_WINDOW_DMA_ATTRS);
 	if (dma_mapping_error(dev, dma))
