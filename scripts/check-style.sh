@@ -75,6 +75,8 @@ allowed()
 	# Assertions have to be macros, so that a failure names its line.
 	MACRO_ARG_REUSE) [[ $line =~ ^#define\ (ASSERT|EXPECT|TEST)_ ]] ;;
 	MACRO_WITH_FLOW_CONTROL) [[ $line =~ ^#define\ GMEM_TEST_MAIN\( ]] ;;
+	# A macro that is a whole test.
+	COMPLEX_MACRO) [[ $line =~ ^#define\ NTH_TEST\( ]] ;;
 	# A word of a message for people that is also a function's name.
 	EMBEDDED_FUNCTION_NAME) ;;
 	# Takes it for an array of characters; it is an argument vector.
