@@ -95,6 +95,17 @@ soak: kernel$(if $(filter debug,$(KERNEL)),-debug) qemu ## random operations aga
 		guest.seconds=$(or $(SECONDS),600) \
 		$(addprefix guest.seed=,$(SEED))
 
+# What has several threads at work at a time.
+RACES := race,evict,lifecycle,random,matrix
+
+.PHONY: kcsan
+kcsan: kernel-kcsan qemu ## data races: the concurrent selftests on a KCSAN kernel (by hand)
+	@$(S)/deps.sh guest
+	@$(S)/guest-image.sh kcsan
+	@TIMEOUT=2400 $(S)/stage.sh kcsan $(LOG)/kcsan.out \
+		$(S)/guest-boot.sh kcsan kcsan test \
+		guest.only=$(or $(TESTS),$(RACES))
+
 ##@ Check
 
 .PHONY: check
@@ -119,11 +130,12 @@ kernel: ## the patched kernel and its modules (build/kernel/base)
 	@$(S)/deps.sh kernel
 	@$(S)/kernel-build.sh base
 
-.PHONY: kernel-debug kernel-bench kernel-plain
+.PHONY: kernel-debug kernel-kcsan kernel-bench kernel-plain
 kernel-debug: ## the same with all checkers on
+kernel-kcsan: ## the same with the checker for data races
 kernel-bench: ## the one that benchmarks measure
 kernel-plain: ## the unpatched one that they compare with
-kernel-debug kernel-bench kernel-plain: kernel-%:
+kernel-debug kernel-kcsan kernel-bench kernel-plain: kernel-%:
 	@$(S)/deps.sh kernel
 	@$(S)/kernel-build.sh $*
 

@@ -42,6 +42,8 @@ debug)
 	append+=(panic_on_warn=1 page_poison=1 debug_pagealloc=on
 		guest.timeout=900)
 	;;
+# No panic_on_warn: there are data races in other people's code.
+kcsan)	append+=(guest.timeout=900) ;;
 esac
 case ${ACCEL:-tcg} in
 tcg) ;;

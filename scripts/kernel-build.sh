@@ -6,6 +6,7 @@
 #
 #   base   what `make run` and `make test` boot
 #   debug  base with the checkers on
+#   kcsan  base with the checker for data races
 #   bench  what the benchmarks measure
 #   plain  the unpatched kernel in the configuration of bench
 set -eu
@@ -19,6 +20,7 @@ STAMP=$OUT/.gmem-built
 case $VARIANT in
 base)	fragments=(base gmem) steps=1500 ;;
 debug)	fragments=(base gmem debug) steps=1600 ;;
+kcsan)	fragments=(base gmem kcsan) steps=1500 ;;
 bench)	fragments=(base gmem bench) steps=1400 ;;
 plain)	fragments=(base bench) steps=1400 TREE=$BUILD/linux-plain ;;
 *)	die "unknown variant $VARIANT" ;;
