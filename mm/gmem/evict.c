@@ -7,9 +7,9 @@
  * lock, asks for a pass of the thread, and waits for its end or for room.  A
  * pass looks at each chunk that is in use at most once, oldest first, so it
  * ends whatever happens.  The first round takes what it can get without
- * waiting.  Only when that frees nothing does a second one wait for mmap locks
- * and BUSY blocks, since one process that is stuck must not keep the memory
- * from all others.
+ * waiting.  Only when that frees nothing, or leaves more in use than allowed,
+ * does a second one wait for mmap locks and BUSY blocks, since one process that
+ * is stuck must not keep the memory from all others.
  *
  * Evacuation is the same without end: rounds until nothing is left.
  */
@@ -344,10 +344,21 @@ static bool gm_evict_round(struct gm_hnode *hnode, unsigned long nr_pages,
 	return progress;
 }
 
+static bool gm_hnode_over(struct gm_hnode *hnode)
+{
+	bool over;
+
+	spin_lock(&hnode->lock);
+	over = hnode->used > hnode->limit;
+	spin_unlock(&hnode->lock);
+	return over;
+}
+
 /* Serve everybody who asked until now. */
 static void gm_evict_pass(struct gm_hnode *hnode)
 {
-	const unsigned int flags = GM_RECALL_WHOLE | GM_RECALL_EVICT;
+	const unsigned int flags = GM_RECALL_WHOLE | GM_RECALL_EVICT |
+				   GM_RECALL_OPTIONAL;
 	unsigned long want, unit;
 
 	spin_lock(&hnode->lock);
@@ -359,7 +370,9 @@ static void gm_evict_pass(struct gm_hnode *hnode)
 	hnode->evict_seq++;
 	spin_unlock(&hnode->lock);
 
-	if (!gm_evict_round(hnode, want, unit, flags | GM_RECALL_NOWAIT))
+	/* A limit that was lowered has nobody who would ask again. */
+	if (!gm_evict_round(hnode, want, unit, flags | GM_RECALL_NOWAIT) ||
+	    gm_hnode_over(hnode))
 		gm_evict_round(hnode, want, unit, flags);
 
 	spin_lock(&hnode->lock);

@@ -532,6 +532,7 @@ unsigned int gm_fit_order(const struct gm_dev *gdev,
 #define GM_RECALL_NOWAIT	BIT(1)	/* -EAGAIN rather than sleep on BUSY */
 #define GM_RECALL_EVICT		BIT(2)	/* counts as eviction */
 #define GM_RECALL_POISON	BIT(3)	/* what cannot be read is lost */
+#define GM_RECALL_OPTIONAL	BIT(4)	/* not worth an OOM kill, nor much time */
 
 int gm_recall(struct vm_area_struct *vma, unsigned long addr,
 	      unsigned int flags, int nid);

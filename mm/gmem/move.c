@@ -69,7 +69,7 @@ static int gm_move_dma_map(struct device *dev, struct gm_move *move,
 						 0, seg->len, dir);
 		if (dma_mapping_error(dev, seg->host)) {
 			gm_move_dma_unmap(dev, move, i, dir);
-			return -ENOMEM;
+			return -ENOBUFS;
 		}
 	}
 	return 0;
@@ -95,7 +95,7 @@ static int gm_copy_wait(struct gm_dev *gdev, enum gm_copy_op op,
  * Copy between the folios of @move and their pages of the BUSY @block.
  *
  * Context: Process context, block BUSY. Sleeps, enters no reclaim.
- * Return: 0; -ENOMEM when the host side cannot be mapped for DMA; or the
+ * Return: 0; -ENOBUFS when the host side cannot be mapped for DMA; or the
  * negative errno of the device; with the source intact.
  */
 int gm_move_copy(struct gm_dev *gdev, struct gm_move *move,

@@ -377,12 +377,14 @@ static int gm_home_copy(struct gm_homecoming *h, unsigned int flags)
 		    gm_block_end(h->block));
 	ret = gm_move_copy(hnode->gdev, h->move, h->block, GM_COPY_FROM_DEV);
 	if (ret) {
-		if (READ_ONCE(hnode->gdev->broken) ||
-		    (flags & GM_RECALL_POISON && h->nr == 1)) {
+		/* That the host has no address for it does not make it lost. */
+		if (ret != -ENOBUFS &&
+		    (READ_ONCE(hnode->gdev->broken) ||
+		     (flags & GM_RECALL_POISON && h->nr == 1))) {
 			gm_home_poison(h);
 			return -EHWPOISON;
 		}
-		return ret == -ENOMEM ? ret : -EIO;
+		return -EIO;
 	}
 
 	for (i = 0; i < h->move->nr; i++)
@@ -510,9 +512,7 @@ int gm_recall(struct vm_area_struct *vma, unsigned long addr,
 	if (loc == GM_LOC_NONE)
 		return -ENOENT;
 	gm_home_range(&h, first, gm_loc_order(loc), flags);
-	/* Evicting for somebody else may fail, evacuating must not. */
-	h.optional = flags & GM_RECALL_EVICT &&
-		     !READ_ONCE(gm_loc_to_hnode(loc)->closing);
+	h.optional = flags & GM_RECALL_OPTIONAL;
 	h.move = gm_move_alloc(ilog2(roundup_pow_of_two(h.nr)));
 	if (!h.move)
 		return -ENOMEM;

@@ -163,20 +163,6 @@ TEST_F(regress, limit_below_a_block)
 }
 
 /*
- * Sharing the part of a mapping that was not merges it with what comes after
- * it, which was then taken for a hole.
- */
-TEST_F(regress, share_closes_a_gap)
-{
-	hmadvise(-1, self->buf.p + SZ_64K, SZ_64K, HMADV_UNSHARE);
-	hmadvise(-1, self->buf.p, SZ_2M, HMADV_SHARE);
-	hmadvise(-1, self->buf.p, SZ_64K, HMADV_UNSHARE);
-	hmadvise(-1, self->buf.p, SZ_2M, HMADV_UNSHARE);
-	hmadvise(-1, self->buf.p, SZ_2M, HMADV_SHARE);
-	ASSERT_SAME(self->shadow, self->buf.p, SZ_2M);
-}
-
-/*
  * A copy that an engine did not finish, as in a reset, raised SIGBUS, though
  * the data was there and the next copy would have worked.
  */
