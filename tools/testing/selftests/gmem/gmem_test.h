@@ -10,9 +10,6 @@
 
 #include <kselftest_harness.h>
 
-#include <signal.h>
-#include <sys/prctl.h>
-
 #include "gmem_util.h"
 
 /* The debug kernel is thirty times slower than the plain one. */
@@ -58,6 +55,7 @@
 
 #define gmem_map(...)		OK(_gmem_map(__VA_ARGS__))
 #define gmem_map_err(err, ...)	FAILS(err, _gmem_map(__VA_ARGS__))
+#define gmem_map_shape(...)	OK(_gmem_map_shape(__VA_ARGS__))
 #define gmem_smaps(...)		OK(_gmem_smaps(__VA_ARGS__))
 #define gmem_hnode_set(...)	OK(_gmem_hnode_set(__VA_ARGS__))
 #define gmem_write_file(...)	OK(_gmem_write_file(__VA_ARGS__))
@@ -71,65 +69,6 @@
 /* All pages of a range are on @node; GMEM_ANY_NODE means the host. */
 #define ASSERT_ON(node, p, len) \
 	ASSERT_EQ((len) / SZ_4K, gmem_pages_on(p, len, node))
-
-/*
- * Device memory of one page size: a range whose alignment allows blocks of
- * @block bytes and none larger.
- */
-struct gmem_shape {
-	size_t block;
-	unsigned int nr;
-	bool thp;		/* host side: huge pages */
-};
-
-#define GMEM_SHAPE_4K		{ .block = SZ_4K, .nr = 15 }
-#define GMEM_SHAPE_64K		{ .block = SZ_64K, .nr = 5 }
-#define GMEM_SHAPE_2M		{ .block = SZ_2M, .nr = 2 }
-#define GMEM_SHAPE_2M_THP	{ .block = SZ_2M, .nr = 2, .thp = true }
-
-static inline int _gmem_map_shape(struct gmem_buf *buf,
-				  const struct gmem_shape *shape)
-{
-	size_t len = shape->block * shape->nr;
-	int err;
-
-	/* One block after the next larger boundary, nothing larger fits. */
-	if (shape->block == SZ_2M)
-		err = _gmem_map(buf, len, SZ_2M, 0, PROT_READ | PROT_WRITE,
-				MAP_PEER_SHARED);
-	else
-		err = _gmem_map(buf, len, SZ_2M, shape->block,
-				PROT_READ | PROT_WRITE, MAP_PEER_SHARED);
-	if (err)
-		return err;
-	return madvise(buf->p, len, shape->thp ? MADV_HUGEPAGE :
-					       MADV_NOHUGEPAGE) ? errno : 0;
-}
-
-#define gmem_map_shape(...)	OK(_gmem_map_shape(__VA_ARGS__))
-
-/* fork(), and a child that does not outlive its parent. */
-static inline pid_t __attribute__((unused)) gmem_fork(void)
-{
-	pid_t pid;
-
-	fflush(stdout);
-	pid = fork();
-	if (!pid)
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-	return pid;
-}
-
-/* Wait for a child; its exit status, or 128 and the signal. */
-static inline int __attribute__((unused)) gmem_child(pid_t pid)
-{
-	int status;
-
-	if (waitpid(pid, &status, 0) != pid)
-		return -1;
-	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) :
-				     WEXITSTATUS(status);
-}
 
 /* For FIXTURE_TEARDOWN_PARENT: the process is gone, so are its pages. */
 #define EXPECT_NO_DEVICE_PAGES() \

@@ -4,9 +4,12 @@
  */
 #include "gmem_util.h"
 
+#include <elf.h>
 #include <fcntl.h>
 #include <glob.h>
 #include <inttypes.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
@@ -14,10 +17,12 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/swap.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -430,6 +435,21 @@ void gmem_unmap(struct gmem_buf *buf)
 	memset(buf, 0, sizeof(*buf));
 }
 
+int _gmem_map_shape(struct gmem_buf *buf, const struct gmem_shape *shape)
+{
+	size_t len = shape->block * shape->nr;
+	size_t offset = shape->block == SZ_2M ? 0 : shape->block;
+	int err;
+
+	/* One block after the next larger boundary, nothing larger fits. */
+	err = _gmem_map(buf, len, SZ_2M, offset, PROT_READ | PROT_WRITE,
+			MAP_PEER_SHARED);
+	if (err)
+		return err;
+	return madvise(buf->p, len, shape->thp ? MADV_HUGEPAGE :
+					       MADV_NOHUGEPAGE) ? errno : 0;
+}
+
 void gmem_pattern(void *p, size_t len, uint64_t seed)
 {
 	uint64_t *w = p;
@@ -666,6 +686,132 @@ bool gmem_hnodes_idle(void)
 	return i && i == g.gl_pathc;
 }
 
+/* --- userfaultfd --------------------------------------------------------- */
+
+int gmem_uffd_open(void *p, size_t len, uint64_t mode)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register reg = {
+		.range = { (uintptr_t)p, len },
+		.mode = mode,
+	};
+	int fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+
+	if (fd >= 0 && (ioctl(fd, UFFDIO_API, &api) ||
+			ioctl(fd, UFFDIO_REGISTER, &reg))) {
+		int err = errno;
+
+		close(fd);
+		errno = err;
+		fd = -1;
+	}
+	return fd;
+}
+
+int gmem_uffd_protect(int fd, void *p, size_t len, bool protect)
+{
+	struct uffdio_writeprotect wp = {
+		.range = { (uintptr_t)p, len },
+		.mode = protect ? UFFDIO_WRITEPROTECT_MODE_WP : 0,
+	};
+
+	return ioctl(fd, UFFDIO_WRITEPROTECT, &wp) ? errno : 0;
+}
+
+static void uffd_fill(struct gmem_uffd *uffd, uintptr_t page)
+{
+	struct uffdio_copy copy = {
+		.dst = page,
+		.src = (uintptr_t)uffd->fill + page - (uintptr_t)uffd->p,
+		.len = SZ_4K,
+	};
+
+	ioctl(uffd->fd, UFFDIO_COPY, &copy);
+}
+
+static void *uffd_serve(void *arg)
+{
+	struct gmem_uffd *uffd = arg;
+
+	while (!__atomic_load_n(&uffd->stop, __ATOMIC_SEQ_CST)) {
+		struct pollfd pollfd = { .fd = uffd->fd, .events = POLLIN };
+		struct uffd_msg msg;
+		uintptr_t page;
+
+		if (poll(&pollfd, 1, 10) <= 0 ||
+		    read(uffd->fd, &msg, sizeof(msg)) != sizeof(msg))
+			continue;
+		uffd->seen++;
+		page = msg.arg.pagefault.address / SZ_4K * SZ_4K;
+		if (uffd->fill)
+			uffd_fill(uffd, page);
+		else
+			gmem_uffd_protect(uffd->fd, (void *)page, SZ_4K,
+					  false);
+	}
+	return NULL;
+}
+
+int gmem_uffd_start(struct gmem_uffd *uffd)
+{
+	uffd->seen = 0;
+	uffd->stop = false;
+	return pthread_create(&uffd->thread, NULL, uffd_serve, uffd);
+}
+
+void gmem_uffd_stop(struct gmem_uffd *uffd)
+{
+	__atomic_store_n(&uffd->stop, true, __ATOMIC_SEQ_CST);
+	pthread_join(uffd->thread, NULL);
+}
+
+/* --- processes ----------------------------------------------------------- */
+
+pid_t gmem_fork(void)
+{
+	pid_t pid;
+
+	fflush(stdout);
+	pid = fork();
+	if (!pid)
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+	return pid;
+}
+
+int gmem_child(pid_t pid)
+{
+	int status;
+
+	if (waitpid(pid, &status, 0) != pid)
+		return -1;
+	return WIFSIGNALED(status) ? 128 + WTERMSIG(status) :
+				     WEXITSTATUS(status);
+}
+
+int _gmem_core_read(int fd, const void *p, void *buf, size_t len)
+{
+	uintptr_t start = (uintptr_t)p;
+	unsigned int i;
+	Elf64_Ehdr eh;
+	Elf64_Phdr ph;
+
+	if (pread(fd, &eh, sizeof(eh), 0) != sizeof(eh))
+		return EIO;
+	for (i = 0; i < eh.e_phnum; i++) {
+		if (pread(fd, &ph, sizeof(ph), eh.e_phoff + i * sizeof(ph)) !=
+		    sizeof(ph))
+			return EIO;
+		if (ph.p_type == PT_LOAD && ph.p_vaddr <= start &&
+		    ph.p_vaddr + ph.p_filesz >= start + len)
+			break;
+	}
+	if (i == eh.e_phnum ||
+	    pread(fd, buf, len, ph.p_offset + start - ph.p_vaddr) !=
+	    (ssize_t)len)
+		return EIO;
+	return 0;
+}
+
 /* --- the machine --------------------------------------------------------- */
 
 int gmem_read_file(const char *path, char *buf, size_t len)
@@ -748,23 +894,6 @@ static int swap_header(const char *path, size_t size)
 		err = EIO;
 	close(fd);
 	return err;
-}
-
-int gmem_uffd_open(void *p, size_t len, uint64_t mode)
-{
-	struct uffdio_api api = { .api = UFFD_API };
-	struct uffdio_register reg = {
-		.range = { (uintptr_t)p, len },
-		.mode = mode,
-	};
-	int fd = syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-
-	if (fd >= 0 && (ioctl(fd, UFFDIO_API, &api) ||
-			ioctl(fd, UFFDIO_REGISTER, &reg))) {
-		close(fd);
-		fd = -1;
-	}
-	return fd;
 }
 
 int _gmem_swap_on(void)

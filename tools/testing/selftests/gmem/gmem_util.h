@@ -13,6 +13,7 @@
 #endif
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -166,6 +167,23 @@ int _gmem_map(struct gmem_buf *buf, size_t len, size_t align, size_t offset,
 	      int prot, int flags);
 void gmem_unmap(struct gmem_buf *buf);
 
+/*
+ * Device memory of one page size: a range whose alignment allows blocks of
+ * @block bytes and none larger.
+ */
+struct gmem_shape {
+	size_t block;
+	unsigned int nr;
+	bool thp;		/* host side: huge pages */
+};
+
+#define GMEM_SHAPE_4K		{ .block = SZ_4K, .nr = 15 }
+#define GMEM_SHAPE_64K		{ .block = SZ_64K, .nr = 5 }
+#define GMEM_SHAPE_2M		{ .block = SZ_2M, .nr = 2 }
+#define GMEM_SHAPE_2M_THP	{ .block = SZ_2M, .nr = 2, .thp = true }
+
+int _gmem_map_shape(struct gmem_buf *buf, const struct gmem_shape *shape);
+
 /* Fill with 64-bit words that depend on @seed; @len is a multiple of 8. */
 void gmem_pattern(void *p, size_t len, uint64_t seed);
 uint64_t gmem_sum(const void *p, size_t len);
@@ -207,14 +225,41 @@ int _gmem_hnode_set(int hnid, const char *file, unsigned long long value);
 /* Wait until nothing is allocated on any node, at most 5 seconds. */
 bool gmem_hnodes_idle(void);
 
+/* --- userfaultfd --------------------------------------------------------- */
+
+/* Watches a range; a descriptor, or -1 and errno. */
+int gmem_uffd_open(void *p, size_t len, uint64_t mode);
+int gmem_uffd_protect(int fd, void *p, size_t len, bool protect);
+
+/* Answers faults: lifts the protection of the page, or fills it. */
+struct gmem_uffd {
+	int fd;
+	uint64_t seen;		/* faults */
+	bool stop;
+	const char *fill;	/* for missing pages: what to copy there */
+	char *p;		/* the address that @fill is for */
+	pthread_t thread;
+};
+
+int gmem_uffd_start(struct gmem_uffd *uffd);
+void gmem_uffd_stop(struct gmem_uffd *uffd);
+
+/* --- processes ----------------------------------------------------------- */
+
+/* fork(), and a child that does not outlive its parent. */
+pid_t gmem_fork(void);
+
+/* Wait for a child; its exit status, or 128 and the signal. */
+int gmem_child(pid_t pid);
+
+/* What a core file has of a range; EIO when it has not all of it. */
+int _gmem_core_read(int fd, const void *p, void *buf, size_t len);
+
 /* --- the machine --------------------------------------------------------- */
 
 int gmem_read_file(const char *path, char *buf, size_t len);
 int _gmem_write_file(const char *path, const char *text);
 long long gmem_read_number(const char *path);
-
-/* A userfaultfd with a range registered in it, or -1. */
-int gmem_uffd_open(void *p, size_t len, uint64_t mode);
 
 /* Give the machine swap space, once. */
 int _gmem_swap_on(void);

@@ -5,10 +5,7 @@
  */
 #include "gmem_test.h"
 
-#include <elf.h>
 #include <fcntl.h>
-#include <poll.h>
-#include <pthread.h>
 #include <sys/ioctl.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
@@ -269,9 +266,6 @@ TEST_F(hooks, coredump)
 {
 	static const char pattern[] = "/proc/sys/kernel/core_pattern";
 	char old[256], path[64];
-	Elf64_Ehdr eh;
-	Elf64_Phdr ph;
-	unsigned int i;
 	size_t at;
 	pid_t pid;
 	int fd;
@@ -292,19 +286,7 @@ TEST_F(hooks, coredump)
 	fd = open(path, O_RDONLY);
 	unlink(path);
 	ASSERT_LE(0, fd);
-	ASSERT_EQ(sizeof(eh), pread(fd, &eh, sizeof(eh), 0));
-	for (i = 0; i < eh.e_phnum; i++) {
-		ASSERT_EQ(sizeof(ph), pread(fd, &ph, sizeof(ph), eh.e_phoff +
-					    i * sizeof(ph)));
-		if (ph.p_type == PT_LOAD &&
-		    ph.p_vaddr <= (uintptr_t)self->buf.p &&
-		    ph.p_vaddr + ph.p_filesz >=
-		    (uintptr_t)self->buf.p + self->len)
-			break;
-	}
-	ASSERT_LT(i, eh.e_phnum);
-	ASSERT_EQ(self->len, pread(fd, self->scratch, self->len, ph.p_offset +
-				   (uintptr_t)self->buf.p - ph.p_vaddr));
+	OK(_gmem_core_read(fd, self->buf.p, self->scratch, self->len));
 	ASSERT_SAME(self->shadow, self->scratch, self->len);
 	close(fd);
 }
@@ -808,84 +790,37 @@ TEST_F(hooks, mremap_over_device_pages)
 
 /* --- userfaultfd --------------------------------------------------------------------- */
 
-static int uffd_protect(int fd, void *p, size_t len, bool protect)
-{
-	struct uffdio_writeprotect wp = {
-		.range = { (uintptr_t)p, len },
-		.mode = protect ? UFFDIO_WRITEPROTECT_MODE_WP : 0,
-	};
-
-	return ioctl(fd, UFFDIO_WRITEPROTECT, &wp) ? errno : 0;
-}
-
 TEST_F(hooks, uffd_wp_resolve_keeps_device_data)
 {
-	int fd = gmem_uffd_open(self->buf.p, self->len, UFFDIO_REGISTER_MODE_WP);
+	int fd = gmem_uffd_open(self->buf.p, self->len,
+				UFFDIO_REGISTER_MODE_WP);
 
 	ASSERT_LE(0, fd);
-	OK(uffd_protect(fd, self->buf.p, self->len, false));
+	OK(gmem_uffd_protect(fd, self->buf.p, self->len, false));
 	ASSERT_SAME(self->shadow, self->buf.p, self->len);
 	close(fd);
 	to_device(_metadata, self);
-	fd = gmem_uffd_open(self->buf.p, self->len, UFFDIO_REGISTER_MODE_WP);
-	OK(uffd_protect(fd, self->buf.p, self->len, true));
-	OK(uffd_protect(fd, self->buf.p, self->len, false));
+	fd = gmem_uffd_open(self->buf.p, self->len,
+			    UFFDIO_REGISTER_MODE_WP);
+	OK(gmem_uffd_protect(fd, self->buf.p, self->len, true));
+	OK(gmem_uffd_protect(fd, self->buf.p, self->len, false));
 	ASSERT_SAME(self->shadow, self->buf.p, self->len);
 	/* Nothing is protected: the CPU writes without a handler. */
 	memset(self->buf.p, 1, self->len);
 	close(fd);
 }
 
-struct uffd_handler {
-	int fd;
-	uint64_t seen;		/* write-protect faults */
-	bool stop;
-	const char *fill;	/* for missing pages: what to copy there */
-	char *p;
-};
-
-/* Lift the protection of the page that was written to, or fill it. */
-static void *uffd_handle(void *arg)
-{
-	struct uffd_handler *h = arg;
-
-	while (!__atomic_load_n(&h->stop, __ATOMIC_SEQ_CST)) {
-		struct pollfd pollfd = { .fd = h->fd, .events = POLLIN };
-		struct uffd_msg msg;
-		uintptr_t page;
-
-		if (poll(&pollfd, 1, 10) <= 0 ||
-		    read(h->fd, &msg, sizeof(msg)) != sizeof(msg))
-			continue;
-		h->seen++;
-		page = msg.arg.pagefault.address / SZ_4K * SZ_4K;
-		if (h->fill) {
-			struct uffdio_copy copy = {
-				.dst = page,
-				.src = (uintptr_t)h->fill + page -
-				       (uintptr_t)h->p,
-				.len = SZ_4K,
-			};
-
-			ioctl(h->fd, UFFDIO_COPY, &copy);
-		} else {
-			uffd_protect(h->fd, (void *)page, SZ_4K, false);
-		}
-	}
-	return NULL;
-}
-
 /* Protected while on the device: the first write of the CPU is reported. */
 TEST_F(hooks, uffd_wp_traps_after_recall)
 {
-	struct uffd_handler h = {};
-	pthread_t thread;
+	struct gmem_uffd h = {};
 	size_t at = self->len / SZ_4K / 2 * SZ_4K;
 
-	h.fd = gmem_uffd_open(self->buf.p, self->len, UFFDIO_REGISTER_MODE_WP);
+	h.fd = gmem_uffd_open(self->buf.p, self->len,
+			      UFFDIO_REGISTER_MODE_WP);
 	ASSERT_LE(0, h.fd);
-	OK(uffd_protect(h.fd, self->buf.p, self->len, true));
-	ASSERT_EQ(0, pthread_create(&thread, NULL, uffd_handle, &h));
+	OK(gmem_uffd_protect(h.fd, self->buf.p, self->len, true));
+	OK(gmem_uffd_start(&h));
 	/* Reads are not, and bring the page home protected. */
 	ASSERT_SAME(self->shadow, self->buf.p, self->len);
 	ASSERT_EQ(0, __atomic_load_n(&h.seen, __ATOMIC_SEQ_CST));
@@ -895,8 +830,7 @@ TEST_F(hooks, uffd_wp_traps_after_recall)
 	self->buf.p[0] ^= 1;
 	self->shadow[0] ^= 1;
 	ASSERT_EQ(2, __atomic_load_n(&h.seen, __ATOMIC_SEQ_CST));
-	__atomic_store_n(&h.stop, true, __ATOMIC_SEQ_CST);
-	ASSERT_EQ(0, pthread_join(thread, NULL));
+	gmem_uffd_stop(&h);
 	ASSERT_SAME(self->shadow, self->buf.p, self->len);
 	close(h.fd);
 }
@@ -904,7 +838,7 @@ TEST_F(hooks, uffd_wp_traps_after_recall)
 TEST_F(hooks, uffd_copy_onto_device_page)
 {
 	int fd = gmem_uffd_open(self->buf.p, self->len,
-			   UFFDIO_REGISTER_MODE_MISSING);
+				UFFDIO_REGISTER_MODE_MISSING);
 	struct uffdio_copy copy = {
 		.dst = (uintptr_t)self->buf.p + SZ_4K,
 		.src = (uintptr_t)self->scratch,
@@ -949,20 +883,19 @@ TEST_F(hooks, uffd_move_from_device)
 /* A missing page is the handler's: a device does not make it up. */
 TEST_F(hooks, uffd_missing_page)
 {
-	struct uffd_handler h = { .fill = self->shadow, .p = self->buf.p };
-	pthread_t thread;
+	struct gmem_uffd h = { .fill = self->shadow, .p = self->buf.p };
 
 	ASSERT_EQ(0, madvise(self->buf.p, self->len, MADV_DONTNEED));
-	h.fd = gmem_uffd_open(self->buf.p, self->len, UFFDIO_REGISTER_MODE_MISSING);
+	h.fd = gmem_uffd_open(self->buf.p, self->len,
+			      UFFDIO_REGISTER_MODE_MISSING);
 	ASSERT_LE(0, h.fd);
-	ASSERT_EQ(0, pthread_create(&thread, NULL, uffd_handle, &h));
+	OK(gmem_uffd_start(&h));
 	/* Nobody to ask is a reason to fail, and none to read zeros. */
 	npu_reduce_err(EFAULT, &self->npu, self->buf.p, SZ_4K, NULL);
 	npu_fill_err(EFAULT, &self->npu, self->buf.p, SZ_4K, 1, NULL);
 	ASSERT_EQ(0, __atomic_load_n(&h.seen, __ATOMIC_SEQ_CST));
 	ASSERT_SAME(self->shadow, self->buf.p, self->len);
-	__atomic_store_n(&h.stop, true, __ATOMIC_SEQ_CST);
-	ASSERT_EQ(0, pthread_join(thread, NULL));
+	gmem_uffd_stop(&h);
 	close(h.fd);
 	device_reads(_metadata, self);
 }
@@ -992,11 +925,11 @@ TEST_F(hooks, uffd_wp_stops_a_device)
 	ASSERT_SAME(self->shadow, self->buf.p, self->len);
 	fd = gmem_uffd_open(self->buf.p, self->len, UFFDIO_REGISTER_MODE_WP);
 	ASSERT_LE(0, fd);
-	OK(uffd_protect(fd, self->buf.p, self->len, true));
+	OK(gmem_uffd_protect(fd, self->buf.p, self->len, true));
 	device_reads(_metadata, self);
 	npu_fill_err(EFAULT, &self->npu, self->buf.p, self->len, 1, NULL);
 	ASSERT_SAME(self->shadow, self->buf.p, self->len);
-	OK(uffd_protect(fd, self->buf.p, self->len, false));
+	OK(gmem_uffd_protect(fd, self->buf.p, self->len, false));
 	npu_dirty(&self->npu, self->buf.p, self->shadow, self->len);
 	ASSERT_SAME(self->shadow, self->buf.p, self->len);
 	close(fd);
