@@ -73,7 +73,9 @@ allowed()
 	NEW_TYPEDEFS) [[ $line =~ ^typedef\ FIXTURE_DATA\( ]] ;;
 	SPACING) [[ $line =~ FIXTURE_DATA\([a-z_]+\)\ \*self ]] ;;
 	# Assertions have to be macros, so that a failure names its line.
-	MACRO_ARG_REUSE) [[ $line =~ ^#define\ (ASSERT|EXPECT|TEST)_ ]] ;;
+	MACRO_ARG_REUSE) [[ $line =~ ^#define\ (ASSERT_|EXPECT_|TEST_|MATRIX_OPS) ]] ;;
+	# One list of names makes declarations, a table and tests.
+	COMPLEX_MACRO | TRAILING_SEMICOLON) [[ $line =~ ^#define\ MATRIX_ ]] ;;
 	MACRO_WITH_FLOW_CONTROL) [[ $line =~ ^#define\ GMEM_TEST_MAIN\( ]] ;;
 	# A macro that is a whole test.
 	COMPLEX_MACRO) [[ $line =~ ^#define\ NTH_TEST\( ]] ;;
