@@ -26,7 +26,7 @@ IMAGE=$BUILD/guest/$VARIANT.cpio.gz
 QEMU=${QEMU:-$BUILD/qemu/qemu-system-x86_64}
 OUT=$LOG/$NAME.out
 KLOG=$LOG/$NAME.kernel.log
-TIMEOUT=${TIMEOUT:-900}
+TIMEOUT=${TIMEOUT:-1800}
 SHOW=${SHOW:-}
 NPUS=${NPUS:-2}
 

@@ -15,6 +15,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <setjmp.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #define RW			(PROT_READ | PROT_WRITE)

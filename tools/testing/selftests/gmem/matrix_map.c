@@ -26,18 +26,6 @@
 #ifndef SYS_process_madvise
 #define SYS_process_madvise	440
 #endif
-#ifndef UFFDIO_MOVE
-struct uffdio_move {
-	__u64 dst;
-	__u64 src;
-	__u64 len;
-	__u64 mode;
-	__s64 move;
-};
-
-#define UFFDIO_MOVE		_IOWR(UFFDIO, 0x05, struct uffdio_move)
-#endif
-
 #define RW			(PROT_READ | PROT_WRITE)
 
 static bool alone(const struct cell *c)
@@ -656,7 +644,7 @@ const struct matrix_op op_uffd_copy = {
 	.after = after_uffd,
 };
 
-/* As far as it goes; what a device has and what is pinned stays. */
+/* As far as it goes; what is pinned stays. */
 static int run_uffd_move(struct cell *c)
 {
 	size_t moved = 0;
@@ -700,16 +688,8 @@ static int after_uffd_move(struct cell *c)
 static bool expect_uffd_move(const struct cell *c, int err)
 {
 	if (!alone(c))
-		return !err || err == EFAULT || err == EBUSY || err == EAGAIN;
-	switch (c->state) {
-	case CELL_DEVICE:
-	case CELL_MIXED:
-		return err == EFAULT;
-	case CELL_PINNED:
-		return err == EBUSY;
-	default:
-		return !err;
-	}
+		return !err || err == EBUSY || err == EAGAIN;
+	return err == (c->state == CELL_PINNED ? EBUSY : 0);
 }
 
 const struct matrix_op op_uffd_move = {
