@@ -45,7 +45,7 @@ static unsigned long take(struct fixture *f, unsigned int order,
 {
 	unsigned long loc = GM_LOC_NONE;
 
-	KUNIT_ASSERT_EQ(f->test, 0, gm_run_alloc(f->hnode, order, &loc));
+	KUNIT_ASSERT_EQ(f->test, 0, gm_run_alloc(f->hnode, order, &loc, GFP_KERNEL));
 	gm_run_set_rmap(loc, &f->anon_vma, pgoff);
 	return loc;
 }
@@ -173,7 +173,7 @@ static void hnode_ids(struct kunit *test)
 		unsigned long loc;
 
 		KUNIT_EXPECT_EQ(test, -ENOSPC,
-				gm_run_alloc(hnode, orders[i], &loc));
+				gm_run_alloc(hnode, orders[i], &loc, GFP_KERNEL));
 	}
 	KUNIT_EXPECT_EQ(test, gm_wait_for_space(hnode, 1), -ENOSPC);
 	gm_hnode_put(hnode);
@@ -293,17 +293,17 @@ static void hnode_limit(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, write_limit(f, text), strlen(text));
 	KUNIT_EXPECT_EQ(test, read_file(f, "limit"), 17 * PAGE_SIZE);
 	KUNIT_EXPECT_EQ(test, -ENOSPC,
-			gm_run_alloc(f->hnode, GM_ORDER_2M, &loc));
+			gm_run_alloc(f->hnode, GM_ORDER_2M, &loc, GFP_KERNEL));
 	a = take(f, GM_ORDER_64K, 0);
 	KUNIT_EXPECT_EQ(test, -ENOSPC,
-			gm_run_alloc(f->hnode, GM_ORDER_64K, &loc));
+			gm_run_alloc(f->hnode, GM_ORDER_64K, &loc, GFP_KERNEL));
 	b = take(f, 0, 16);
-	KUNIT_EXPECT_EQ(test, -ENOSPC, gm_run_alloc(f->hnode, 0, &loc));
+	KUNIT_EXPECT_EQ(test, -ENOSPC, gm_run_alloc(f->hnode, 0, &loc, GFP_KERNEL));
 
 	/* Below what is in use: allowed, and nothing comes out any more. */
 	KUNIT_EXPECT_EQ(test, write_limit(f, "0"), 1);
 	gm_run_put(b);
-	KUNIT_EXPECT_EQ(test, -ENOSPC, gm_run_alloc(f->hnode, 0, &loc));
+	KUNIT_EXPECT_EQ(test, -ENOSPC, gm_run_alloc(f->hnode, 0, &loc, GFP_KERNEL));
 	KUNIT_EXPECT_EQ(test, gm_wait_for_space(f->hnode, 1), -ENOSPC);
 	gm_run_put(a);
 	check_unused(f);
@@ -327,7 +327,7 @@ static void hnode_fill(struct kunit *test)
 
 	while (pages < PAGES) {
 		order = orders[prandom_u32_state(&rnd) % ARRAY_SIZE(orders)];
-		if (gm_run_alloc(f->hnode, order, &loc)) {
+		if (gm_run_alloc(f->hnode, order, &loc, GFP_KERNEL)) {
 			KUNIT_ASSERT_NE(test, order, 0);
 			continue;
 		}
@@ -340,7 +340,7 @@ static void hnode_fill(struct kunit *test)
 	}
 	KUNIT_EXPECT_EQ(test, pages, PAGES);
 	KUNIT_EXPECT_EQ(test, read_file(f, "free"), 0);
-	KUNIT_EXPECT_EQ(test, -ENOSPC, gm_run_alloc(f->hnode, 0, &loc));
+	KUNIT_EXPECT_EQ(test, -ENOSPC, gm_run_alloc(f->hnode, 0, &loc, GFP_KERNEL));
 	while (nr--)
 		gm_run_put(locs[nr]);
 	check_unused(f);
@@ -373,7 +373,7 @@ static int churn_fn(void *data)
 				     c->seed * ROUNDS + slot;
 			gm_run_put(held[slot]);
 			held[slot] = GM_LOC_NONE;
-		} else if (gm_run_alloc(c->f->hnode, order, &held[slot])) {
+		} else if (gm_run_alloc(c->f->hnode, order, &held[slot], GFP_KERNEL)) {
 			held[slot] = GM_LOC_NONE;
 		} else {
 			gm_run_set_rmap(held[slot], &c->f->anon_vma,

@@ -71,14 +71,14 @@ static void step_add(struct model *m)
 
 	block = gm_block_alloc(order, GFP_KERNEL);
 	KUNIT_ASSERT_NOT_NULL(m->test, block);
-	if (gm_run_alloc(m->hnode, order, &loc)) {
+	if (gm_run_alloc(m->hnode, order, &loc, GFP_KERNEL)) {
 		gm_block_put(block);
 		return;
 	}
 	gm_run_set_rmap(loc, &m->anon_vma, vpn);
 	block->vpn = vpn;
 	block->loc = loc;
-	if (vm_object_insert(&m->vmo[obj], block)) {
+	if (vm_object_insert(&m->vmo[obj], block, GFP_KERNEL)) {
 		/* Something is there, or a block with a hole is around it. */
 		gm_run_put(loc);
 		gm_block_put(block);
@@ -256,11 +256,11 @@ static unsigned long add_block(struct model *m, unsigned long vpn)
 	unsigned long loc;
 
 	KUNIT_ASSERT_NOT_NULL(m->test, block);
-	KUNIT_ASSERT_EQ(m->test, 0, gm_run_alloc(m->hnode, GM_ORDER_2M, &loc));
+	KUNIT_ASSERT_EQ(m->test, 0, gm_run_alloc(m->hnode, GM_ORDER_2M, &loc, GFP_KERNEL));
 	gm_run_set_rmap(loc, &m->anon_vma, vpn);
 	block->vpn = vpn;
 	block->loc = loc;
-	KUNIT_ASSERT_EQ(m->test, 0, vm_object_insert(&m->vmo[0], block));
+	KUNIT_ASSERT_EQ(m->test, 0, vm_object_insert(&m->vmo[0], block, GFP_KERNEL));
 	vm_object_set_valid(&m->vmo[0], block, 0, GM_CHUNK_PAGES);
 	vm_object_release(&m->vmo[0], block);
 	return loc;

@@ -202,7 +202,7 @@ static struct model_block *do_insert(struct model *m, unsigned long vpn,
 
 	for (i = 0; i < 1UL << order; i++)
 		taken |= !!m->of[vpn - BASE + i];
-	ret = vm_object_insert(&m->vmo, block);
+	ret = vm_object_insert(&m->vmo, block, GFP_KERNEL);
 	KUNIT_ASSERT_EQ(m->test, ret, taken ? -EEXIST : 0);
 	if (taken) {
 		KUNIT_ASSERT_EQ(m->test, refcount_read(&block->refs), 1);
@@ -474,7 +474,7 @@ static void vmo_edges(struct kunit *test)
 	unsigned long last = ULONG_MAX >> PAGE_SHIFT, first;
 	struct gm_block *block = new_block(m, last, 0);
 
-	KUNIT_ASSERT_EQ(test, vm_object_insert(&m->vmo, block), 0);
+	KUNIT_ASSERT_EQ(test, vm_object_insert(&m->vmo, block, GFP_KERNEL), 0);
 	vm_object_set_valid(&m->vmo, block, 0, 1);
 	KUNIT_EXPECT_EQ(test, vm_object_release(&m->vmo, block), GM_LOC_NONE);
 	KUNIT_EXPECT_EQ(test, vm_object_next(&m->vmo, 0, last), last);

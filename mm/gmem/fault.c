@@ -121,7 +121,9 @@ static int gm_resident_prepare(struct gm_resident *r)
 	    !vm_object_shared(&ctx->as->vmo, r->start >> PAGE_SHIFT))
 		return 0;
 	r->move = gm_move_alloc(r->order);
-	return r->move ? gm_run_alloc(r->hnode, r->order, &r->fresh) : -ENOMEM;
+	if (!r->move)
+		return -ENOMEM;
+	return gm_run_alloc(r->hnode, r->order, &r->fresh, GFP_KERNEL_ACCOUNT);
 }
 
 static void gm_resident_finish(struct gm_resident *r)

@@ -264,7 +264,7 @@ struct gm_hnode *gm_hnode_get(int hnid);
 void gm_hnode_put(struct gm_hnode *hnode);
 struct gm_hnode *gm_loc_to_hnode(unsigned long loc);
 int gm_run_alloc(struct gm_hnode *hnode, unsigned int order,
-		 unsigned long *loc);
+		 unsigned long *loc, gfp_t gfp);
 void gm_run_set_rmap(unsigned long loc, struct anon_vma *anon_vma,
 		     unsigned long pgoff);
 void gm_run_copy_rmap(unsigned long loc, unsigned long from);
@@ -391,7 +391,7 @@ struct vm_object {
 void vm_object_init(struct vm_object *vmo);
 struct gm_block *gm_block_alloc(unsigned int order, gfp_t gfp);
 void gm_block_put(struct gm_block *block);
-int vm_object_insert(struct vm_object *vmo, struct gm_block *block);
+int vm_object_insert(struct vm_object *vmo, struct gm_block *block, gfp_t gfp);
 struct gm_block *vm_object_claim(struct vm_object *vmo, unsigned long vpn,
 				 struct gm_block **spare,
 				 struct gm_block **owned);

@@ -237,6 +237,7 @@ static long gm_run_take(struct gm_hnode *hnode, unsigned int order,
  * @hnode: from where; the caller has a reference, or a context of its device
  * @order: size: 0, %GM_ORDER_64K or %GM_ORDER_2M
  * @loc: out: the run, with one view, that of the caller
+ * @gfp: for a descriptor
  *
  * What the run contains is somebody else's and must be overwritten before a
  * process can see it.  Eviction does not find it before gm_run_set_rmap().
@@ -245,7 +246,7 @@ static long gm_run_take(struct gm_hnode *hnode, unsigned int order,
  * Return: 0, -ENOSPC or -ENOMEM.
  */
 int gm_run_alloc(struct gm_hnode *hnode, unsigned int order,
-		 unsigned long *loc)
+		 unsigned long *loc, gfp_t gfp)
 {
 	struct gm_chunk *fresh = NULL;
 	struct gm_run *run;
@@ -265,7 +266,7 @@ int gm_run_alloc(struct gm_hnode *hnode, unsigned int order,
 		spin_unlock(&hnode->lock);
 		if (dpfn != -EAGAIN)
 			break;
-		fresh = gm_chunk_alloc(order, GFP_KERNEL_ACCOUNT);
+		fresh = gm_chunk_alloc(order, gfp);
 		if (!fresh)
 			return -ENOMEM;
 	}

@@ -527,12 +527,12 @@ static int gm_migrate_new(struct gm_piece *p, struct gm_context *ctx,
 	if (!block)
 		return -ENOMEM;
 	block->vpn = p->start >> PAGE_SHIFT;
-	ret = gm_run_alloc(p->hnode, order, &block->loc);
+	ret = gm_run_alloc(p->hnode, order, &block->loc, GFP_KERNEL_ACCOUNT);
 	if (ret)
 		goto err_block;
 	gm_run_set_rmap(block->loc, p->vma->anon_vma,
 			linear_page_index(p->vma, p->start));
-	ret = vm_object_insert(&p->as->vmo, block);
+	ret = vm_object_insert(&p->as->vmo, block, GFP_KERNEL_ACCOUNT);
 	if (ret)
 		goto err_run;
 	p->block = block;

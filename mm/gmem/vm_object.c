@@ -53,12 +53,13 @@ static void *gm_block_page(const struct gm_block *block, unsigned long i)
 /*
  * Publish @block, BUSY and without valid pages, with the caller as its owner.
  * The vm_object takes over the reference of gm_block_alloc() and the owner
- * gets one of its own, which vm_object_release() drops.
+ * gets one of its own, which vm_object_release() drops.  Who owns another block
+ * meanwhile must not enter reclaim, and says so in @gfp.
  *
  * Context: Process context. May sleep.
  * Return: 0, -EEXIST when something is in the range, -ENOMEM.
  */
-int vm_object_insert(struct vm_object *vmo, struct gm_block *block)
+int vm_object_insert(struct vm_object *vmo, struct gm_block *block, gfp_t gfp)
 {
 	XA_STATE_ORDER(xas, &vmo->pages, block->vpn, gm_block_order(block));
 
@@ -72,7 +73,7 @@ int vm_object_insert(struct vm_object *vmo, struct gm_block *block)
 				refcount_inc(&block->refs);
 		}
 		xas_unlock(&xas);
-	} while (xas_nomem(&xas, GFP_KERNEL_ACCOUNT));
+	} while (xas_nomem(&xas, gfp));
 
 	return xas_error(&xas);
 }
@@ -432,7 +433,7 @@ static struct gm_block *gm_share_block(struct vm_object *child,
 	ret = -EOVERFLOW;
 	if (!gm_run_get(block->loc, 1))
 		goto err_free;
-	ret = vm_object_insert(child, copy);
+	ret = vm_object_insert(child, copy, GFP_KERNEL_ACCOUNT);
 	if (ret)
 		goto err_run;
 	return copy;
