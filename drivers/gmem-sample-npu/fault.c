@@ -78,28 +78,44 @@ static void npu_slot_answer(struct npu *npu, struct npu_fault_slot *slot,
 	spin_unlock_irq(&c->q.lock);
 }
 
-static void npu_fault_work(struct work_struct *work)
+/**
+ * npu_fault_answer() - answer the queues of a batch
+ * @gm: GMEM's context
+ * @faults: the batch
+ * @nr: how many
+ *
+ * Context: Worker, no locks.
+ */
+void npu_fault_answer(struct gm_context *gm, struct gm_fault *faults,
+		      unsigned int nr)
 {
 	struct npu_fault_slot *lead =
-		container_of(work, struct npu_fault_slot, work);
+		container_of(faults, struct npu_fault_slot, fault[0]);
 	struct npu_fault_slot *slot, *next;
-	struct npu_ctx *ctx = lead->ctx;
-	struct npu *npu = ctx->npu;
+	struct npu_ctx *ctx = gm->drvdata;
 	LIST_HEAD(batch);
-	int answered = 0;
 
-	npu_gmem_serve(ctx, lead->fault, lead->nr_faults);
-	atomic64_add(lead->nr_faults, &ctx->faults);
+	atomic64_add(nr, &ctx->faults);
 
 	/* An answered slot may be used anew at once; the leader goes last. */
 	list_splice_init(&lead->batch, &batch);
 	list_for_each_entry_safe(slot, next, &batch, link) {
 		list_del(&slot->link);
-		npu_slot_answer(npu, slot, npu_slot_error(lead, slot));
-		answered++;
+		npu_slot_answer(ctx->npu, slot, npu_slot_error(lead, slot));
 	}
+}
+
+static void npu_fault_work(struct work_struct *work)
+{
+	struct npu_fault_slot *lead =
+		container_of(work, struct npu_fault_slot, work);
+	int slots = list_count_nodes(&lead->batch);
+	struct npu_ctx *ctx = lead->ctx;
+	struct npu *npu = ctx->npu;
+
+	npu_gmem_serve(ctx, lead->fault, lead->nr_faults);
 	/* With the last one, the context may be freed. */
-	if (atomic_sub_and_test(answered, &ctx->faulting))
+	if (atomic_sub_and_test(slots, &ctx->faulting))
 		wake_up(&npu->fault_wait);
 }
 

@@ -85,12 +85,14 @@ void npu_gmem_detach(struct npu_ctx *ctx)
  * @faults: faults; sorted in place, the outcome of each is in its error
  * @nr: how many
  *
+ * The jobs are answered by npu_fault_answer().
+ *
  * Context: Worker, no locks. Sleeps.
  */
 void npu_gmem_serve(struct npu_ctx *ctx, struct gm_fault *faults,
 		    unsigned int nr)
 {
-	gm_dev_fault_batch(ctx->gm, faults, nr);
+	gm_dev_fault_batch(ctx->gm, faults, nr, npu_fault_answer);
 }
 
 /**

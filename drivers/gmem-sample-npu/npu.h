@@ -402,6 +402,8 @@ int npu_faults_init(struct npu *npu);
 void npu_faults_start(struct npu *npu);
 void npu_fault_slot_init(struct npu_fault_slot *slot);
 irqreturn_t npu_fault_irq(int irq, void *data);
+void npu_fault_answer(struct gm_context *gm, struct gm_fault *faults,
+		      unsigned int nr);
 void npu_faults_overflowed(struct npu *npu);
 
 /* job.c */

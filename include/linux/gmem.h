@@ -431,17 +431,34 @@ int gm_dev_fault(struct gm_context *ctx, unsigned long addr,
 		 unsigned int flags);
 
 /**
+ * typedef gm_fault_done_t - faults were served, the jobs can go on
+ * @ctx: as given to gm_dev_fault_batch()
+ * @faults: all of them, with the outcome of each in its error
+ * @nr: how many
+ *
+ * What remains to be done is freeing host memory, which no job needs to wait
+ * for.  GMEM is done with @faults: they may be used for other faults at once.
+ *
+ * Context: That of gm_dev_fault_batch(), without locks. May sleep.
+ */
+typedef void (*gm_fault_done_t)(struct gm_context *ctx,
+				struct gm_fault *faults, unsigned int nr);
+
+/**
  * gm_dev_fault_batch() - serve several device page faults
  * @ctx: context of the faulting jobs
  * @faults: faults, which are sorted by address in place
  * @nr: how many
+ * @done: called once, for the driver to replay or to end the jobs, or NULL when
+ *	  it does so afterwards
  *
  * Takes the process's locks once and serves faults to the same piece of memory
- * together. The outcome of each is in its @error.
+ * together. The outcome of each is in its @error.  @ctx must stay until this
+ * has returned.
  *
  * Context: As gm_dev_fault().
  */
 void gm_dev_fault_batch(struct gm_context *ctx, struct gm_fault *faults,
-			unsigned int nr);
+			unsigned int nr, gm_fault_done_t done);
 
 #endif /* _LINUX_GMEM_H */

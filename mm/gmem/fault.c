@@ -7,6 +7,9 @@
  * maps it where it is.  Whatever needs the lock dropped (room on the device,
  * pages parked in another CPU's LRU batch, a notifier for host memory) is done
  * without it, and the fault starts over.
+ *
+ * What a move leaves behind on the host is freed last: first the driver hears
+ * that the access can be replayed.
  */
 #include <linux/export.h>
 #include <linux/mm.h>
@@ -27,6 +30,9 @@
  * asked for where it is: a page that others fight for must not starve a job.
  */
 #define GM_FAULT_RETRIES	64
+
+/* Faults of a batch after which what the moves left behind is freed. */
+#define GM_FAULT_KEEP		16
 
 /*
  * Only memory that can lose its pages without anybody else noticing: private
@@ -120,7 +126,7 @@ static int gm_resident_prepare(struct gm_resident *r)
 	if (!r->write ||
 	    !vm_object_shared(&ctx->as->vmo, r->start >> PAGE_SHIFT))
 		return 0;
-	r->move = gm_move_alloc(r->order);
+	r->move = gm_move_alloc(1U << r->order, GFP_KERNEL);
 	if (!r->move)
 		return -ENOMEM;
 	return gm_run_alloc(r->hnode, r->order, &r->fresh, GFP_KERNEL_ACCOUNT);
@@ -229,6 +235,7 @@ static int gm_fault_resident(struct gm_context *ctx, struct gm_hnode *hnode,
  * @vma: VMA that may be shared
  * @addr: address in @vma
  * @write: for writing
+ * @spent: as in gm_migrate()
  *
  * One step; -EAGAIN asks for another one, after which things are different.
  *
@@ -238,7 +245,7 @@ static int gm_fault_resident(struct gm_context *ctx, struct gm_hnode *hnode,
  */
 int gm_make_resident(struct gm_as *as, struct gm_hnode *hnode,
 		     struct gm_context *ctx, struct vm_area_struct *vma,
-		     unsigned long addr, bool write)
+		     unsigned long addr, bool write, struct gm_move **spent)
 {
 	unsigned long loc, first;
 	int ret;
@@ -255,7 +262,7 @@ int gm_make_resident(struct gm_as *as, struct gm_hnode *hnode,
 		ret = gm_fault_resident(ctx, hnode, vma, first,
 					gm_loc_order(loc), write);
 	} else {
-		ret = gm_populate(as, hnode, ctx, vma, addr);
+		ret = gm_populate(as, hnode, ctx, vma, addr, spent);
 	}
 
 	switch (ret) {
@@ -280,6 +287,7 @@ int gm_make_resident(struct gm_as *as, struct gm_hnode *hnode,
  * @tries: attempts to move the page so far
  * @retries: times that things changed under an attempt
  * @remote: do not try any more
+ * @spent: list of what moves left behind
  */
 struct gm_fault_state {
 	struct gm_context *ctx;
@@ -288,6 +296,7 @@ struct gm_fault_state {
 	unsigned int tries;
 	unsigned int retries;
 	bool remote;
+	struct gm_move **spent;
 };
 
 static int gm_check_access(struct vm_area_struct *vma, bool write)
@@ -320,7 +329,7 @@ static int gm_fault_try(struct gm_fault_state *f)
 		return gm_remote_map(f->ctx, vma, f->addr, f->write);
 
 	ret = gm_make_resident(f->ctx->as, hnode, f->ctx, vma, f->addr,
-			       f->write);
+			       f->write, f->spent);
 	if (ret == -EIO)
 		f->remote = true;
 	return ret == -EIO ? -EAGAIN : ret;
@@ -367,12 +376,20 @@ static int gm_fault_wait(struct gm_fault_state *f, int why)
 	}
 }
 
-static int gm_fault_one(struct gm_context *ctx, struct gm_fault *fault)
+static void gm_fault_free(struct gm_move **spent)
+{
+	gm_migrate_free(*spent);
+	*spent = NULL;
+}
+
+static int gm_fault_one(struct gm_context *ctx, struct gm_fault *fault,
+			struct gm_move **spent)
 {
 	struct gm_fault_state f = {
 		.ctx = ctx,
 		.addr = fault->addr & PAGE_MASK,
 		.write = fault->flags & GM_FAULT_WRITE,
+		.spent = spent,
 	};
 	struct mm_struct *mm = ctx->as->mm;
 	int ret;
@@ -385,6 +402,8 @@ static int gm_fault_one(struct gm_context *ctx, struct gm_fault *fault)
 		mmap_read_unlock(mm);
 		if (!ret)
 			return 0;
+		/* Who is waited for may need the memory. */
+		gm_fault_free(spent);
 		ret = gm_fault_wait(&f, ret);
 	} while (!ret);
 	return ret;
@@ -397,28 +416,42 @@ static int gm_fault_cmp(const void *a, const void *b)
 	return (fa->addr > fb->addr) - (fa->addr < fb->addr);
 }
 
-void gm_dev_fault_batch(struct gm_context *ctx, struct gm_fault *faults,
-			unsigned int nr)
+static void gm_fault_all(struct gm_context *ctx, struct gm_fault *faults,
+			 unsigned int nr, struct gm_move **spent)
 {
-	struct mm_struct *mm = ctx->as->mm;
 	struct gm_hnode *hnode = READ_ONCE(ctx->gdev->hnode);
 	unsigned int i;
 
-	if (!mmget_not_zero(mm)) {
-		for (i = 0; i < nr; i++)
-			faults[i].error = -ESRCH;
-		return;
-	}
-
 	sort(faults, nr, sizeof(*faults), gm_fault_cmp, NULL);
 	for (i = 0; i < nr; i++) {
-		faults[i].error = gm_fault_one(ctx, &faults[i]);
+		if (i && !(i % GM_FAULT_KEEP))
+			gm_fault_free(spent);
+		faults[i].error = gm_fault_one(ctx, &faults[i], spent);
 		if (!faults[i].error)
 			atomic_long_inc(&ctx->faults);
 	}
 	if (hnode)
 		gm_stat_add(hnode, GM_STAT_FAULTS, nr);
-	mmput(mm);
+}
+
+void gm_dev_fault_batch(struct gm_context *ctx, struct gm_fault *faults,
+			unsigned int nr, gm_fault_done_t done)
+{
+	struct mm_struct *mm = ctx->as->mm;
+	bool alive = mmget_not_zero(mm);
+	struct gm_move *spent = NULL;
+	unsigned int i;
+
+	if (alive)
+		gm_fault_all(ctx, faults, nr, &spent);
+	else
+		for (i = 0; i < nr; i++)
+			faults[i].error = -ESRCH;
+	if (done)
+		done(ctx, faults, nr);
+	gm_fault_free(&spent);
+	if (alive)
+		mmput(mm);
 }
 EXPORT_SYMBOL_GPL(gm_dev_fault_batch);
 
@@ -427,7 +460,7 @@ int gm_dev_fault(struct gm_context *ctx, unsigned long addr,
 {
 	struct gm_fault fault = { .addr = addr, .flags = flags };
 
-	gm_dev_fault_batch(ctx, &fault, 1);
+	gm_dev_fault_batch(ctx, &fault, 1, NULL);
 	return fault.error;
 }
 EXPORT_SYMBOL_GPL(gm_dev_fault);

@@ -39,6 +39,7 @@
 #define _MM_GMEM_H
 
 #include <linux/bitmap.h>
+#include <linux/dma-direction.h>
 #include <linux/gmem.h>
 #include <linux/gmem_hooks.h>
 #include <linux/kobject.h>
@@ -482,32 +483,51 @@ int gm_fence_wait(struct gm_fence *fence);
 
 /* --- moving data ------------------------------------------------------------------- */
 
+/* Zeroing and copying are one operation each. */
+#define GM_MOVE_OPS	2
+
 /**
  * struct gm_move - what one move of a block needs, allocated ahead of it
+ * @next: in a list of moves whose leftovers wait to be freed
+ * @gdev: the device
+ * @fence: of each operation that was started
+ * @started: how many
+ * @error: of the first that failed
+ * @dir: direction of the copy
+ * @mapped: folios that are mapped for DMA
  * @nr: folios in use
  * @max: room
- * @folio: host folios, each within the block, ascending
- * @first: page of the block where the folio starts
- * @orig: host PTE of each page that had one
  * @seg: pieces for the copy engine
+ * @folio: host folios, each within the block, ascending
+ * @orig: host PTE of each page that had one
+ * @first: page of the block where the folio starts
  */
 struct gm_move {
+	struct gm_move *next;
+	struct gm_dev *gdev;
+	struct gm_fence fence[GM_MOVE_OPS];
+	unsigned int started;
+	int error;
+	enum dma_data_direction dir;
+	unsigned int mapped;
 	unsigned int nr;
 	unsigned int max;
-	struct folio **folio;
-	unsigned short *first;
-	pte_t *orig;
 	struct gm_copy *seg;
+	struct folio **folio;
+	pte_t *orig;
+	unsigned short *first;
 };
 
-struct gm_move *gm_move_alloc(unsigned int order);
+struct gm_move *gm_move_alloc(unsigned int max, gfp_t gfp);
 void gm_move_free(struct gm_move *move);
-int gm_move_copy(struct gm_dev *gdev, struct gm_move *move,
-		 struct gm_block *block, enum gm_copy_op op);
-int gm_move_zero(struct gm_dev *gdev, struct gm_move *move,
-		 struct gm_block *block, unsigned long from, unsigned long nr);
+void gm_move_copy(struct gm_dev *gdev, struct gm_move *move,
+		  struct gm_block *block, enum gm_copy_op op);
+void gm_move_zero(struct gm_dev *gdev, struct gm_move *move,
+		  struct gm_block *block, unsigned long from, unsigned long nr);
 int gm_move_local(struct gm_dev *gdev, struct gm_move *move,
 		  struct gm_block *block, unsigned long to);
+int gm_move_wait(struct gm_move *move);
+void gm_move_dma_unmap(struct gm_move *move);
 
 #ifdef CONFIG_FAULT_INJECTION_DEBUG_FS
 bool gm_fail_dma(void);
@@ -520,10 +540,11 @@ static inline bool gm_fail_dma(void)
 
 int gm_migrate(struct gm_as *as, struct gm_hnode *hnode,
 	       struct gm_context *ctx, struct vm_area_struct *vma,
-	       unsigned long addr, unsigned int order);
+	       unsigned long addr, unsigned int order, struct gm_move **spent);
+void gm_migrate_free(struct gm_move *spent);
 int gm_populate(struct gm_as *as, struct gm_hnode *hnode,
 		struct gm_context *ctx, struct vm_area_struct *vma,
-		unsigned long addr);
+		unsigned long addr, struct gm_move **spent);
 unsigned int gm_fit_order(const struct gm_dev *gdev,
 			  const struct vm_area_struct *vma,
 			  unsigned long addr, unsigned int max);
@@ -579,7 +600,7 @@ void gm_remote_destroy(struct gm_context *ctx);
 bool gm_vma_can_share(struct vm_area_struct *vma);
 int gm_make_resident(struct gm_as *as, struct gm_hnode *hnode,
 		     struct gm_context *ctx, struct vm_area_struct *vma,
-		     unsigned long addr, bool write);
+		     unsigned long addr, bool write, struct gm_move **spent);
 int gm_advise_check(unsigned long start, size_t len, int behavior,
 		    unsigned long *end);
 

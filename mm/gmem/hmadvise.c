@@ -216,7 +216,8 @@ static int gm_prefetch_step(struct gm_advice *a, struct vm_area_struct *vma,
 	unsigned long pages = 0;
 
 	for (tries = 0; tries < GM_ADVISE_TRIES; tries++) {
-		ret = gm_make_resident(a->as, a->hnode, NULL, vma, *addr, false);
+		ret = gm_make_resident(a->as, a->hnode, NULL, vma, *addr, false,
+				       NULL);
 		if (ret == -EBUSY)
 			gm_advise_drain(a, tries);
 		else if (ret != -EAGAIN)

@@ -43,6 +43,8 @@
  * @move: folios
  * @pmd: of @start; the piece does not cross it
  * @fill: pages that do not exist yet may begin on the device
+ * @gfp: how to allocate
+ * @spent: list that takes the move when it is over, or NULL
  * @prepared: state of the device page tables
  */
 struct gm_piece {
@@ -56,6 +58,8 @@ struct gm_piece {
 	struct gm_move *move;
 	pmd_t *pmd;
 	bool fill;
+	gfp_t gfp;
+	struct gm_move **spent;
 	struct gm_prepared prepared;
 };
 
@@ -273,9 +277,12 @@ static void gm_replace_pmd(struct gm_piece *p, struct folio *folio)
 	add_mm_counter(mm, MM_ANONPAGES, -HPAGE_PMD_NR);
 	vm_object_set_valid(&p->as->vmo, p->block, 0, HPAGE_PMD_NR);
 
+	/* Nobody can see the table yet: plain stores will do, all at once. */
+	BUILD_BUG_ON(sizeof(pte_t) != sizeof(u64));
 	pmd_populate(mm, &pmd, pgtable);
 	ptep = pte_offset_map(&pmd, p->start);
-	gm_set_markers(mm, p->start, ptep, HPAGE_PMD_NR);
+	memset64((u64 *)ptep, pte_val(make_pte_marker(PTE_MARKER_GMEM)),
+		 HPAGE_PMD_NR);
 	pte_unmap(ptep);
 	smp_wmb(); /* The markers must be seen before the table is. */
 	pmd_populate(mm, p->pmd, pgtable);
@@ -349,6 +356,8 @@ static int gm_freeze(struct gm_piece *p)
 		ret = -EBUSY;
 	else if (pmd_trans_huge(pmd))
 		ret = gm_freeze_pmd(p);
+	else if (p->move->max < p->nr)
+		ret = -EAGAIN;
 	else
 		ret = gm_freeze_ptes(p);
 	mmu_notifier_invalidate_range_end(&range);
@@ -417,14 +426,29 @@ static void gm_thaw(struct gm_piece *p)
 	}
 }
 
-static void gm_free_folios(struct gm_move *move)
+/**
+ * gm_migrate_free() - free what moves to a device left behind on the host
+ * @spent: the moves, a list; all their blocks are done with
+ *
+ * The folios are frozen since before the copy, so nobody else has them.
+ *
+ * Context: Process context, no locks needed.
+ */
+void gm_migrate_free(struct gm_move *spent)
 {
-	while (move->nr) {
-		struct folio *folio = move->folio[--move->nr];
+	struct gm_move *move;
 
-		folio_ref_unfreeze(folio, 1);
-		folio_unlock(folio);
-		folio_put(folio);
+	while ((move = spent)) {
+		spent = move->next;
+		gm_move_dma_unmap(move);
+		while (move->nr) {
+			struct folio *folio = move->folio[--move->nr];
+
+			folio_ref_unfreeze(folio, 1);
+			folio_unlock(folio);
+			folio_put(folio);
+		}
+		gm_move_free(move);
 	}
 }
 
@@ -438,26 +462,29 @@ static unsigned long gm_move_pages(const struct gm_move *move)
 	return pages;
 }
 
-/* Freeze, copy, and give up the host's copy. */
-static int gm_move_in(struct gm_piece *p)
+/* Take the pages away from the CPU, and send their data. */
+static int gm_move_in_start(struct gm_piece *p)
 {
 	struct gm_dev *gdev = p->hnode->gdev;
-	unsigned long copied;
-	int ret;
+	int ret = gm_freeze(p);
 
-	p->move->nr = 0;
-	ret = gm_freeze(p);
 	if (ret)
 		return ret;
-	copied = gm_move_pages(p->move);
-	ret = gm_move_zero(gdev, p->move, p->block, p->from, p->nr);
-	if (!ret)
-		ret = gm_move_copy(gdev, p->move, p->block, GM_COPY_TO_DEV);
-	if (ret) {
+	gm_move_zero(gdev, p->move, p->block, p->from, p->nr);
+	gm_move_copy(gdev, p->move, p->block, GM_COPY_TO_DEV);
+	return 0;
+}
+
+/* The data is there, and the device has the only copy that counts. */
+static int gm_move_in_finish(struct gm_piece *p)
+{
+	unsigned long copied = gm_move_pages(p->move);
+
+	if (gm_move_wait(p->move)) {
+		gm_move_dma_unmap(p->move);
 		gm_thaw(p);
 		return -EIO;
 	}
-	gm_free_folios(p->move);
 	gm_stat_add(p->hnode, GM_STAT_TO_DEV, copied);
 	gm_stat_add(p->hnode, GM_STAT_FIRST_TOUCH, p->nr - copied);
 	return 0;
@@ -507,37 +534,50 @@ static int gm_split(struct vm_area_struct *vma, pmd_t *pmd, unsigned long addr)
 /* Move the piece into its BUSY block, and make the device see the block. */
 static int gm_move_and_map(struct gm_piece *p, struct gm_context *ctx)
 {
-	int ret = gm_move_in(p);
+	int ret = gm_move_in_start(p);
 
+	if (!ret)
+		ret = gm_move_in_finish(p);
 	if (!ret)
 		ret = gm_as_map_block(p->as, ctx, p->vma, p->block,
 				      &p->prepared);
+	/* Without the block nothing may keep the device from going away. */
+	if (!p->spent)
+		gm_move_dma_unmap(p->move);
 	gm_block_done(p->as, p->block);
 	return ret;
 }
 
-/* A new block for the whole piece. */
-static int gm_migrate_new(struct gm_piece *p, struct gm_context *ctx,
-			  unsigned int order)
+/* The piece's room for folios: a huge page needs one. */
+static struct gm_move *gm_piece_move(const struct gm_piece *p)
 {
+	bool huge = pmd_trans_huge(pmdp_get_lockless(p->pmd));
+
+	return gm_move_alloc(huge ? 1 : p->nr, p->gfp);
+}
+
+/* A new, BUSY block for the whole piece. */
+static int gm_piece_insert(struct gm_piece *p, unsigned int order)
+{
+	gfp_t gfp = p->gfp | __GFP_ACCOUNT;
 	struct gm_block *block;
 	int ret;
 
-	block = gm_block_alloc(order, GFP_KERNEL_ACCOUNT);
+	block = gm_block_alloc(order, gfp);
 	if (!block)
 		return -ENOMEM;
 	block->vpn = p->start >> PAGE_SHIFT;
-	ret = gm_run_alloc(p->hnode, order, &block->loc, GFP_KERNEL_ACCOUNT);
+	ret = gm_run_alloc(p->hnode, order, &block->loc, gfp);
 	if (ret)
 		goto err_block;
 	gm_run_set_rmap(block->loc, p->vma->anon_vma,
 			linear_page_index(p->vma, p->start));
-	ret = vm_object_insert(&p->as->vmo, block, GFP_KERNEL_ACCOUNT);
+	ret = vm_object_insert(&p->as->vmo, block, gfp);
 	if (ret)
 		goto err_run;
 	p->block = block;
 	p->from = 0;
-	return gm_move_and_map(p, ctx);
+	return 0;
 
 err_run:
 	gm_run_put(block->loc);
@@ -585,6 +625,9 @@ static int gm_migrate_fill(struct gm_piece *p, struct gm_context *ctx)
  * @vma: VMA; the piece around @addr lies in it
  * @addr: any address in the piece
  * @order: size of the piece
+ * @spent: list that takes what is left to be freed, when the caller wants to do
+ *	   that later with gm_migrate_free(), or NULL; only with @ctx, whose
+ *	   driver keeps the device meanwhile
  *
  * Every context of the device sees the pages when this returns 0, except one
  * whose mapping an invalidation prevents; that is only an error for @ctx.
@@ -599,7 +642,7 @@ static int gm_migrate_fill(struct gm_piece *p, struct gm_context *ctx)
  */
 int gm_migrate(struct gm_as *as, struct gm_hnode *hnode,
 	       struct gm_context *ctx, struct vm_area_struct *vma,
-	       unsigned long addr, unsigned int order)
+	       unsigned long addr, unsigned int order, struct gm_move **spent)
 {
 	struct gm_piece p = {
 		.as = as,
@@ -608,6 +651,8 @@ int gm_migrate(struct gm_as *as, struct gm_hnode *hnode,
 		.start = ALIGN_DOWN(addr, PAGE_SIZE << order),
 		.nr = 1UL << order,
 		.fill = !userfaultfd_armed(vma),
+		.gfp = GFP_KERNEL,
+		.spent = spent,
 		.prepared.order = order,
 	};
 	int ret;
@@ -615,18 +660,25 @@ int gm_migrate(struct gm_as *as, struct gm_hnode *hnode,
 	p.pmd = gm_pmd_alloc(vma->vm_mm, p.start);
 	if (!p.pmd || pte_alloc(vma->vm_mm, p.pmd) || anon_vma_prepare(vma))
 		return -ENOMEM;
-	p.move = gm_move_alloc(order);
+	p.move = gm_piece_move(&p);
 	if (!p.move)
 		return -ENOMEM;
 	ret = gm_as_prepare(as, ctx, hnode->gdev, p.start, gm_piece_end(&p),
 			    &p.prepared);
 	if (!ret)
-		ret = gm_migrate_new(&p, ctx, order);
-	if (ret == -EEXIST && !order)
+		ret = gm_piece_insert(&p, order);
+	if (!ret)
+		ret = gm_move_and_map(&p, ctx);
+	else if (ret == -EEXIST && !order)
 		ret = gm_migrate_fill(&p, ctx);
 	if (ret == -E2BIG)
 		ret = gm_split(vma, p.pmd, addr) ?: -EAGAIN;
-	gm_move_free(p.move);
+	if (spent && p.move->nr) {
+		p.move->next = *spent;
+		*spent = p.move;
+	} else {
+		gm_migrate_free(p.move);
+	}
 	return ret;
 }
 
@@ -663,6 +715,7 @@ unsigned int gm_fit_order(const struct gm_dev *gdev,
  * @ctx: context that must see it, or NULL
  * @vma: a shared VMA
  * @addr: address in @vma
+ * @spent: as in gm_migrate()
  *
  * Moves the largest piece around @addr that can move as a whole.
  *
@@ -671,14 +724,14 @@ unsigned int gm_fit_order(const struct gm_dev *gdev,
  */
 int gm_populate(struct gm_as *as, struct gm_hnode *hnode,
 		struct gm_context *ctx, struct vm_area_struct *vma,
-		unsigned long addr)
+		unsigned long addr, struct gm_move **spent)
 {
 	unsigned int order = ilog2(gm_hnode_unit(hnode));
 	int ret;
 
 	for (;;) {
 		order = gm_fit_order(hnode->gdev, vma, addr, order);
-		ret = gm_migrate(as, hnode, ctx, vma, addr, order);
+		ret = gm_migrate(as, hnode, ctx, vma, addr, order, spent);
 		if (!order || (ret != -EBUSY && ret != -EEXIST))
 			return ret;
 		order--;

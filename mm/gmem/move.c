@@ -3,7 +3,9 @@
  * One move of pages between the host and a device: its memory, its DMA.
  *
  * Everything a move needs is allocated in one go before the block it works on
- * becomes BUSY, so that a BUSY block never waits for reclaim.
+ * becomes BUSY, so that a BUSY block never waits for reclaim.  The operations
+ * of the device are started here and waited for later: who moves several blocks
+ * prepares the next one and cleans up after the last one meanwhile.
  */
 #include <linux/device.h>
 #include <linux/dma-mapping.h>
@@ -11,123 +13,136 @@
 
 #include "gmem.h"
 
-/* All pages of the move are adjacent on the device, so holes can be too. */
-struct gm_move *gm_move_alloc(unsigned int order)
+/*
+ * Room for @max folios.  All pages of the move are adjacent on the device, so
+ * the holes between the folios, and their ends, fit in as well.
+ */
+struct gm_move *gm_move_alloc(unsigned int max, gfp_t gfp)
 {
-	unsigned int max = 1U << order;
-	struct gm_move *move = kzalloc(sizeof(*move), GFP_KERNEL);
+	struct gm_move *move;
 
+	move = kvmalloc(sizeof(*move) + max * (sizeof(*move->seg) +
+					       sizeof(*move->folio) +
+					       sizeof(*move->orig) +
+					       sizeof(*move->first)), gfp);
 	if (!move)
 		return NULL;
 
+	move->next = NULL;
+	move->started = 0;
+	move->error = 0;
+	move->mapped = 0;
+	move->nr = 0;
 	move->max = max;
-	move->folio = kvmalloc_array(max, sizeof(*move->folio), GFP_KERNEL);
-	move->first = kvmalloc_array(max, sizeof(*move->first), GFP_KERNEL);
-	move->orig = kvmalloc_array(max, sizeof(*move->orig), GFP_KERNEL);
-	move->seg = kvmalloc_array(max, sizeof(*move->seg), GFP_KERNEL);
-	if (!move->folio || !move->first || !move->orig || !move->seg) {
-		gm_move_free(move);
-		return NULL;
-	}
+	/* By falling alignment. */
+	move->seg = (void *)(move + 1);
+	move->folio = (void *)(move->seg + max);
+	move->orig = (void *)(move->folio + max);
+	move->first = (void *)(move->orig + max);
 	return move;
 }
 
+/* Of a move that is over; the folios are the caller's. */
 void gm_move_free(struct gm_move *move)
 {
 	if (!move)
 		return;
 
-	kvfree(move->seg);
-	kvfree(move->orig);
-	kvfree(move->first);
-	kvfree(move->folio);
-	kfree(move);
+	WARN_ON_ONCE(move->started || move->mapped);
+	kvfree(move);
 }
 
-static void gm_move_dma_unmap(struct device *dev, struct gm_move *move,
-			      unsigned int nr, enum dma_data_direction dir)
+/* The device has stopped touching the folios: let the CPU have them. */
+void gm_move_dma_unmap(struct gm_move *move)
 {
-	while (nr--)
-		dma_unmap_page(dev, move->seg[nr].host, move->seg[nr].len, dir);
+	while (move->mapped) {
+		const struct gm_copy *seg = &move->seg[--move->mapped];
+
+		dma_unmap_page(move->gdev->dev, seg->host, seg->len, move->dir);
+	}
 }
 
-static int gm_move_dma_map(struct device *dev, struct gm_move *move,
-			   const struct gm_block *block,
-			   enum dma_data_direction dir)
+static int gm_move_dma_map(struct gm_move *move, const struct gm_block *block)
 {
-	unsigned int i;
+	struct device *dev = move->gdev->dev;
 
-	for (i = 0; i < move->nr; i++) {
-		struct gm_copy *seg = &move->seg[i];
+	for (move->mapped = 0; move->mapped < move->nr; move->mapped++) {
+		struct gm_copy *seg = &move->seg[move->mapped];
+		struct folio *folio = move->folio[move->mapped];
 
-		seg->len = folio_size(move->folio[i]);
-		seg->dev = gm_loc_addr(block->loc, move->first[i]);
+		seg->len = folio_size(folio);
+		seg->dev = gm_loc_addr(block->loc, move->first[move->mapped]);
 		seg->host = DMA_MAPPING_ERROR;
 		if (!gm_fail_dma())
-			seg->host = dma_map_page(dev,
-						 folio_page(move->folio[i], 0),
-						 0, seg->len, dir);
+			seg->host = dma_map_page(dev, folio_page(folio, 0), 0,
+						 seg->len, move->dir);
 		if (dma_mapping_error(dev, seg->host)) {
-			gm_move_dma_unmap(dev, move, i, dir);
+			gm_move_dma_unmap(move);
 			return -ENOBUFS;
 		}
 	}
 	return 0;
 }
 
-/* Run one operation over move->seg[] and wait for it. */
-static int gm_copy_wait(struct gm_dev *gdev, enum gm_copy_op op,
-			const struct gm_copy *seg, unsigned int nr)
+static void gm_move_fail(struct gm_move *move, int error)
 {
-	struct gm_fence fence;
+	if (error == -ENODEV)
+		WRITE_ONCE(move->gdev->broken, true);
+	if (!move->error)
+		move->error = error;
+}
+
+/* Start one operation over move->seg[]. */
+static void gm_move_submit(struct gm_move *move, enum gm_copy_op op,
+			   unsigned int nr)
+{
+	struct gm_fence *fence = &move->fence[move->started];
 	int ret;
 
-	gm_fence_init(&fence);
-	ret = gdev->mmu->copy(gdev, op, seg, nr, &fence);
-	if (!ret)
-		ret = gm_fence_wait(&fence);
-	if (ret == -ENODEV)
-		WRITE_ONCE(gdev->broken, true);
-	return ret;
+	gm_fence_init(fence);
+	ret = move->gdev->mmu->copy(move->gdev, op, move->seg, nr, fence);
+	if (ret)
+		gm_move_fail(move, ret);
+	else
+		move->started++;
 }
 
 /*
- * Copy between the folios of @move and their pages of the BUSY @block.
+ * Start to copy between the folios of @move and their pages of the BUSY
+ * @block, which are both the device's until gm_move_wait().
  *
  * Context: Process context, block BUSY. Sleeps, enters no reclaim.
- * Return: 0; -ENOBUFS when the host side cannot be mapped for DMA; or the
- * negative errno of the device; with the source intact.
  */
-int gm_move_copy(struct gm_dev *gdev, struct gm_move *move,
-		 struct gm_block *block, enum gm_copy_op op)
+void gm_move_copy(struct gm_dev *gdev, struct gm_move *move,
+		  struct gm_block *block, enum gm_copy_op op)
 {
-	enum dma_data_direction dir = op == GM_COPY_TO_DEV ? DMA_TO_DEVICE :
-							     DMA_FROM_DEVICE;
 	int ret;
 
+	move->gdev = gdev;
+	move->dir = op == GM_COPY_TO_DEV ? DMA_TO_DEVICE : DMA_FROM_DEVICE;
 	if (!move->nr)
-		return 0;
-	ret = gm_move_dma_map(gdev->dev, move, block, dir);
+		return;
+	ret = gm_move_dma_map(move, block);
 	if (ret)
-		return ret;
-	ret = gm_copy_wait(gdev, op, move->seg, move->nr);
-	gm_move_dma_unmap(gdev->dev, move, move->nr, dir);
-	return ret;
+		gm_move_fail(move, ret);
+	else
+		gm_move_submit(move, op, move->nr);
 }
 
 /*
- * Zero the pages [from, from + nr) of the BUSY @block that have no folio in
- * @move: what a process first sees of device memory is never another's.
+ * Start to zero the pages [from, from + nr) of the BUSY @block that have no
+ * folio in @move: what a process first sees of device memory is never
+ * another's.  Comes before gm_move_copy(), if that comes too.
  *
  * Context: As gm_move_copy().
- * Return: 0, or the negative errno of the device.
  */
-int gm_move_zero(struct gm_dev *gdev, struct gm_move *move,
-		 struct gm_block *block, unsigned long from, unsigned long nr)
+void gm_move_zero(struct gm_dev *gdev, struct gm_move *move,
+		  struct gm_block *block, unsigned long from, unsigned long nr)
 {
 	unsigned long page = from, end = from + nr, next;
 	unsigned int segs = 0, i;
 
+	move->gdev = gdev;
 	for (i = 0; i <= move->nr; i++) {
 		next = i < move->nr ? move->first[i] : end;
 		if (next > page) {
@@ -138,7 +153,29 @@ int gm_move_zero(struct gm_dev *gdev, struct gm_move *move,
 		if (i < move->nr)
 			page = next + folio_nr_pages(move->folio[i]);
 	}
-	return segs ? gm_copy_wait(gdev, GM_COPY_ZERO, move->seg, segs) : 0;
+	if (segs)
+		gm_move_submit(move, GM_COPY_ZERO, segs);
+}
+
+/*
+ * Wait for all that was started.  The folios remain mapped for DMA.
+ *
+ * Context: Process context. Sleeps.
+ * Return: 0; -ENOBUFS when the host side could not be mapped for DMA; or the
+ * negative errno of the device; with the source intact.
+ */
+int gm_move_wait(struct gm_move *move)
+{
+	int ret;
+
+	while (move->started) {
+		ret = gm_fence_wait(&move->fence[--move->started]);
+		if (ret)
+			gm_move_fail(move, ret);
+	}
+	ret = move->error;
+	move->error = 0;
+	return ret;
 }
 
 /*
@@ -153,6 +190,7 @@ int gm_move_local(struct gm_dev *gdev, struct gm_move *move,
 	unsigned long pages = gm_block_pages(block), from, end;
 	unsigned int segs = 0;
 
+	move->gdev = gdev;
 	for (from = find_first_bit(block->valid, pages); from < pages;
 	     from = find_next_bit(block->valid, pages, end)) {
 		end = find_next_zero_bit(block->valid, pages, from);
@@ -160,5 +198,7 @@ int gm_move_local(struct gm_dev *gdev, struct gm_move *move,
 		move->seg[segs].dev = gm_loc_addr(to, from);
 		move->seg[segs++].len = (end - from) << PAGE_SHIFT;
 	}
-	return segs ? gm_copy_wait(gdev, GM_COPY_LOCAL, move->seg, segs) : 0;
+	if (segs)
+		gm_move_submit(move, GM_COPY_LOCAL, segs);
+	return gm_move_wait(move);
 }

@@ -38,10 +38,11 @@
  * @addr: address that asked for it
  * @start: first byte
  * @nr: pages; the range lies in one block and in @vma
+ * @flags: GM_RECALL_*
+ * @nid: host node for the data, or NUMA_NO_NODE
  * @block: BUSY block
  * @move: folios, single pages or one huge page
  * @table: page table to deposit under a huge page, or NULL
- * @optional: not worth an OOM kill, nor much time
  */
 struct gm_homecoming {
 	struct gm_as *as;
@@ -49,10 +50,11 @@ struct gm_homecoming {
 	unsigned long addr;
 	unsigned long start;
 	unsigned long nr;
+	unsigned int flags;
+	int nid;
 	struct gm_block *block;
 	struct gm_move *move;
 	pgtable_t table;
-	bool optional;
 };
 
 static unsigned long gm_home_end(const struct gm_homecoming *h)
@@ -63,14 +65,14 @@ static unsigned long gm_home_end(const struct gm_homecoming *h)
 /* --- memory ------------------------------------------------------------------ */
 
 static struct folio *gm_home_folio(struct gm_homecoming *h, unsigned long addr,
-				   unsigned int order, gfp_t gfp, int nid)
+				   unsigned int order, gfp_t gfp)
 {
 	struct folio *folio;
 
-	if (nid == NUMA_NO_NODE)
+	if (h->nid == NUMA_NO_NODE)
 		folio = vma_alloc_folio(gfp, order, h->vma, addr, order);
 	else
-		folio = __folio_alloc_node(gfp, order, nid);
+		folio = __folio_alloc_node(gfp, order, h->nid);
 	if (!folio)
 		return NULL;
 	if (mem_cgroup_charge(folio, h->vma->vm_mm, gfp)) {
@@ -89,37 +91,33 @@ static bool gm_home_huge_ok(const struct gm_homecoming *h)
 				       HPAGE_PMD_ORDER);
 }
 
-static bool gm_home_alloc_huge(struct gm_homecoming *h, int nid)
+static int gm_home_alloc_huge(struct gm_homecoming *h)
 {
 	struct folio *folio;
 
 	folio = gm_home_folio(h, h->start, HPAGE_PMD_ORDER,
-			      vma_thp_gfp_mask(h->vma) | __GFP_NOWARN, nid);
+			      vma_thp_gfp_mask(h->vma) | __GFP_NOWARN);
 	if (!folio)
-		return false;
-	h->table = pte_alloc_one(h->vma->vm_mm);
-	if (!h->table) {
-		folio_put(folio);
-		return false;
-	}
+		return -ENOMEM;
 	h->move->folio[0] = folio;
 	h->move->first[0] = 0;
 	h->move->nr = 1;
-	return true;
+	h->table = pte_alloc_one(h->vma->vm_mm);
+	return h->table ? 0 : -ENOMEM;
 }
 
 /*
  * A page for each page of the range that is on the device now.  Nobody is
  * killed for what can also come page by page.
  */
-static int gm_home_alloc_pages(struct gm_homecoming *h, int nid)
+static int gm_home_alloc_pages(struct gm_homecoming *h)
 {
 	gfp_t gfp = GFP_HIGHUSER_MOVABLE;
 	unsigned long vpn = h->start >> PAGE_SHIFT;
 	unsigned long last = vpn + h->nr - 1;
 	unsigned long first = vpn;
 
-	if (h->optional)
+	if (h->flags & GM_RECALL_OPTIONAL)
 		gfp |= __GFP_NORETRY | __GFP_NOWARN;
 	else if (h->nr > 1)
 		gfp |= __GFP_RETRY_MAYFAIL | __GFP_NOWARN;
@@ -129,7 +127,7 @@ static int gm_home_alloc_pages(struct gm_homecoming *h, int nid)
 		vpn = vm_object_next(&h->as->vmo, vpn, last);
 		if (vpn > last)
 			return 0;
-		folio = gm_home_folio(h, vpn << PAGE_SHIFT, 0, gfp, nid);
+		folio = gm_home_folio(h, vpn << PAGE_SHIFT, 0, gfp);
 		if (!folio)
 			return -ENOMEM;
 		h->move->folio[h->move->nr] = folio;
@@ -139,11 +137,29 @@ static int gm_home_alloc_pages(struct gm_homecoming *h, int nid)
 
 static void gm_home_free(struct gm_homecoming *h)
 {
-	while (h->move->nr)
+	while (h->move && h->move->nr)
 		folio_put(h->move->folio[--h->move->nr]);
+	gm_move_free(h->move);
+	h->move = NULL;
 	if (h->table)
 		pte_free(h->vma->vm_mm, h->table);
 	h->table = NULL;
+}
+
+/* Return: 0, or -ENOMEM with something to be freed by gm_home_free(). */
+static int gm_home_alloc(struct gm_homecoming *h, bool huge)
+{
+	int ret;
+
+	if (huge) {
+		h->move = gm_move_alloc(1, GFP_KERNEL);
+		ret = h->move ? gm_home_alloc_huge(h) : -ENOMEM;
+		if (!ret)
+			return ret;
+		gm_home_free(h);
+	}
+	h->move = gm_move_alloc(h->nr, GFP_KERNEL);
+	return h->move ? gm_home_alloc_pages(h) : -ENOMEM;
 }
 
 /* --- page tables --------------------------------------------------------------- */
@@ -216,11 +232,15 @@ unlock:
 
 static bool gm_table_all_markers(pte_t *ptep)
 {
+	const pte_t plain = make_pte_marker(PTE_MARKER_GMEM);
 	unsigned int i;
 
 	for (i = 0; i < HPAGE_PMD_NR; i++) {
 		pte_t pte = ptep_get(ptep + i);
 
+		/* Almost always: nobody has put a bit beside the marker. */
+		if (likely(pte_same(pte, plain)))
+			continue;
 		if (!is_gmem_marker(pte) || pte_swp_uffd_wp(pte))
 			return false;
 	}
@@ -366,50 +386,15 @@ static int gm_home_match(struct gm_homecoming *h)
 	return kept < valid ? -EAGAIN : 0;
 }
 
-static int gm_home_copy(struct gm_homecoming *h, unsigned int flags)
-{
-	struct gm_hnode *hnode = gm_loc_to_hnode(h->block->loc);
-	unsigned long pages;
-	unsigned int i;
-	int ret;
-
-	gm_as_unmap(h->as, hnode->gdev, gm_block_start(h->block),
-		    gm_block_end(h->block));
-	ret = gm_move_copy(hnode->gdev, h->move, h->block, GM_COPY_FROM_DEV);
-	if (ret) {
-		/* That the host has no address for it does not make it lost. */
-		if (ret != -ENOBUFS &&
-		    (READ_ONCE(hnode->gdev->broken) ||
-		     (flags & GM_RECALL_POISON && h->nr == 1))) {
-			gm_home_poison(h);
-			return -EHWPOISON;
-		}
-		return -EIO;
-	}
-
-	for (i = 0; i < h->move->nr; i++)
-		__folio_mark_uptodate(h->move->folio[i]);
-	pages = h->table ? HPAGE_PMD_NR : h->move->nr;
-	ret = h->table ? gm_home_set_pmd(h) : gm_home_set_ptes(h);
-	if (!ret) {
-		gm_stat_add(hnode, GM_STAT_TO_HOST, pages - h->move->nr);
-		if (flags & GM_RECALL_EVICT)
-			gm_stat_add(hnode, GM_STAT_EVICTED,
-				    pages - h->move->nr);
-	}
-	return ret;
-}
-
 static struct gm_block *gm_home_claim(struct gm_homecoming *h,
-				      struct gm_block **spare,
-				      unsigned int flags)
+				      struct gm_block **spare)
 {
 	unsigned long vpn = h->addr >> PAGE_SHIFT;
 	struct gm_block *block, *owned;
 
 	block = vm_object_claim(&h->as->vmo, vpn, spare, &owned);
 	if (PTR_ERR_OR_ZERO(block) == -EBUSY) {
-		if (!(flags & GM_RECALL_NOWAIT))
+		if (!(h->flags & GM_RECALL_NOWAIT))
 			gm_block_wait(owned);
 		gm_block_put(owned);
 		return ERR_PTR(-EAGAIN);
@@ -427,35 +412,95 @@ static struct gm_block *gm_home_claim(struct gm_homecoming *h,
 	return block;
 }
 
-static int gm_recall_claimed(struct gm_homecoming *h, unsigned int flags)
-{
-	int ret;
-
-	ret = gm_home_match(h);
-	if (!ret)
-		ret = gm_home_copy(h, flags);
-	gm_block_done(h->as, h->block);
-	return ret;
-}
-
-static int gm_recall_once(struct gm_homecoming *h, unsigned int flags, int nid,
-			  bool huge)
+/* Make the block BUSY, of which the folios have been allocated. */
+static int gm_home_own(struct gm_homecoming *h)
 {
 	struct gm_block *spare = gm_block_alloc(0, GFP_KERNEL_ACCOUNT);
-	int ret = 0;
+	int ret;
 
 	if (!spare)
 		return -ENOMEM;
-	if (!huge || !gm_home_alloc_huge(h, nid))
-		ret = gm_home_alloc_pages(h, nid);
-	if (!ret) {
-		h->block = gm_home_claim(h, &spare, flags);
-		ret = IS_ERR(h->block) ? PTR_ERR(h->block) :
-					 gm_recall_claimed(h, flags);
-	}
-	gm_home_free(h);
+	h->block = gm_home_claim(h, &spare);
 	gm_block_put(spare);
+	if (IS_ERR(h->block))
+		return PTR_ERR(h->block);
+	ret = gm_home_match(h);
+	if (ret)
+		gm_block_done(h->as, h->block);
 	return ret;
+}
+
+/*
+ * Take the block away from the device, and send its data home.
+ *
+ * Return: 0, and gm_home_finish() must follow; or an error.
+ */
+static int gm_home_start(struct gm_homecoming *h, bool huge)
+{
+	struct gm_dev *gdev;
+	int ret;
+
+	ret = gm_home_alloc(h, huge);
+	if (!ret)
+		ret = gm_home_own(h);
+	if (ret) {
+		gm_home_free(h);
+		return ret;
+	}
+	gdev = gm_loc_to_hnode(h->block->loc)->gdev;
+	gm_as_unmap(h->as, gdev, gm_block_start(h->block),
+		    gm_block_end(h->block));
+	gm_move_copy(gdev, h->move, h->block, GM_COPY_FROM_DEV);
+	return 0;
+}
+
+/* The data has come, or not. */
+static int gm_home_commit(struct gm_homecoming *h, int error)
+{
+	struct gm_hnode *hnode = gm_loc_to_hnode(h->block->loc);
+	unsigned long pages;
+	unsigned int i;
+	int ret;
+
+	if (error) {
+		/* That the host has no address for it does not make it lost. */
+		if (error != -ENOBUFS &&
+		    (READ_ONCE(hnode->gdev->broken) ||
+		     (h->flags & GM_RECALL_POISON && h->nr == 1))) {
+			gm_home_poison(h);
+			return -EHWPOISON;
+		}
+		return -EIO;
+	}
+
+	for (i = 0; i < h->move->nr; i++)
+		__folio_mark_uptodate(h->move->folio[i]);
+	pages = h->table ? HPAGE_PMD_NR : h->move->nr;
+	ret = h->table ? gm_home_set_pmd(h) : gm_home_set_ptes(h);
+	if (!ret) {
+		gm_stat_add(hnode, GM_STAT_TO_HOST, pages - h->move->nr);
+		if (h->flags & GM_RECALL_EVICT)
+			gm_stat_add(hnode, GM_STAT_EVICTED,
+				    pages - h->move->nr);
+	}
+	return ret;
+}
+
+static int gm_home_finish(struct gm_homecoming *h)
+{
+	int ret = gm_move_wait(h->move);
+
+	/* Before the CPU can see the pages, which may have been bounced. */
+	gm_move_dma_unmap(h->move);
+	ret = gm_home_commit(h, ret);
+	gm_block_done(h->as, h->block);
+	gm_home_free(h);
+	return ret;
+}
+
+static int gm_recall_once(struct gm_homecoming *h, bool huge)
+{
+	return gm_home_start(h, huge) ?: gm_home_finish(h);
 }
 
 /*
@@ -464,7 +509,7 @@ static int gm_recall_once(struct gm_homecoming *h, unsigned int flags, int nid,
  * the address.
  */
 static void gm_home_range(struct gm_homecoming *h, unsigned long first,
-			  unsigned int order, unsigned int flags)
+			  unsigned int order)
 {
 	unsigned long start = first << PAGE_SHIFT;
 	unsigned long end = start + (PAGE_SIZE << order);
@@ -473,7 +518,7 @@ static void gm_home_range(struct gm_homecoming *h, unsigned long first,
 	end = min(end, h->vma->vm_end);
 	h->start = start;
 	h->nr = (end - start) >> PAGE_SHIFT;
-	if (order <= GM_ORDER_64K || flags & GM_RECALL_WHOLE ||
+	if (order <= GM_ORDER_64K || h->flags & GM_RECALL_WHOLE ||
 	    gm_home_huge_ok(h))
 		return;
 	start = max(start, ALIGN_DOWN(h->addr, PAGE_SIZE << GM_ORDER_64K));
@@ -503,23 +548,19 @@ int gm_recall(struct vm_area_struct *vma, unsigned long addr,
 		.as = vma->vm_mm->gm_as,
 		.vma = vma,
 		.addr = addr,
+		.flags = flags,
+		.nid = nid,
 	};
 	unsigned long loc, first;
 	int tries, ret;
-	bool huge;
 
 	loc = vm_object_find(&h.as->vmo, addr >> PAGE_SHIFT, &first);
 	if (loc == GM_LOC_NONE)
 		return -ENOENT;
-	gm_home_range(&h, first, gm_loc_order(loc), flags);
-	h.optional = flags & GM_RECALL_OPTIONAL;
-	h.move = gm_move_alloc(ilog2(roundup_pow_of_two(h.nr)));
-	if (!h.move)
-		return -ENOMEM;
-	huge = gm_home_huge_ok(&h);
-	ret = gm_recall_once(&h, flags, nid, huge);
+	gm_home_range(&h, first, gm_loc_order(loc));
+	ret = gm_recall_once(&h, gm_home_huge_ok(&h));
 	if (ret == -E2BIG)
-		ret = gm_recall_once(&h, flags, nid, false);
+		ret = gm_recall_once(&h, false);
 	if ((ret == -EIO || ret == -ENOMEM) && h.nr > 1) {
 		/*
 		 * One bad page, or memory for one page only, must not keep it
@@ -527,12 +568,11 @@ int gm_recall(struct vm_area_struct *vma, unsigned long addr,
 		 */
 		h.start = addr & PAGE_MASK;
 		h.nr = 1;
-		ret = gm_recall_once(&h, flags, nid, false);
+		ret = gm_recall_once(&h, false);
 	}
 	/* An engine that was reset in the middle of it works again by now. */
 	for (tries = GM_HOME_TRIES; ret == -EIO && tries; tries--)
-		ret = gm_recall_once(&h, flags, nid, false);
-	gm_move_free(h.move);
+		ret = gm_recall_once(&h, false);
 	return ret;
 }
 
