@@ -518,6 +518,15 @@ struct gm_move {
 	unsigned short *first;
 };
 
+/*
+ * Moves of one thread that are under way at once: two engines with one more for
+ * each to go on with.  Blocks that one thread owns at a time are at most 16.
+ */
+#define GM_STREAM_DEPTH		4
+
+/* A thread that owns a block allocates without reclaim, or not at all. */
+#define GM_STREAM_GFP		(GFP_NOWAIT | __GFP_NOWARN)
+
 struct gm_move *gm_move_alloc(unsigned int max, gfp_t gfp);
 void gm_move_free(struct gm_move *move);
 void gm_move_copy(struct gm_dev *gdev, struct gm_move *move,
@@ -541,6 +550,9 @@ static inline bool gm_fail_dma(void)
 int gm_migrate(struct gm_as *as, struct gm_hnode *hnode,
 	       struct gm_context *ctx, struct vm_area_struct *vma,
 	       unsigned long addr, unsigned int order, struct gm_move **spent);
+void gm_migrate_range(struct gm_as *as, struct gm_hnode *hnode,
+		      struct vm_area_struct *vma, unsigned long *addr,
+		      unsigned long end);
 void gm_migrate_free(struct gm_move *spent);
 int gm_populate(struct gm_as *as, struct gm_hnode *hnode,
 		struct gm_context *ctx, struct vm_area_struct *vma,

@@ -234,6 +234,7 @@ static int gm_prefetch_step(struct gm_advice *a, struct vm_area_struct *vma,
 static int gm_prefetch_vma(struct gm_advice *a, struct vm_area_struct *vma,
 			   unsigned long *addr, unsigned long end)
 {
+	unsigned long pos;
 	int ret;
 
 	if (!(vma->vm_flags & VM_PEER_SHARED) || !gm_vma_can_share(vma) ||
@@ -244,7 +245,10 @@ static int gm_prefetch_vma(struct gm_advice *a, struct vm_area_struct *vma,
 	while (*addr < end) {
 		if (fatal_signal_pending(current))
 			return -EINTR;
-		ret = gm_prefetch_step(a, vma, addr);
+		pos = *addr;
+		gm_migrate_range(a->as, a->hnode, vma, addr, end);
+		/* What cannot move along with others may yet move alone. */
+		ret = *addr > pos ? 0 : gm_prefetch_step(a, vma, addr);
 		if (ret)
 			return ret;
 		if (mmap_lock_is_contended(a->mm))

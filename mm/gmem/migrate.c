@@ -12,6 +12,11 @@
  * nobody can reach its data after the flush, and a refcount of zero keeps
  * lockless lookups (reclaim, compaction, GUP-fast) away until it is freed.  It
  * stays on its LRU list: who finds it there cannot get a reference.
+ *
+ * A prefetch has several pieces under way: while the data of one is copied, the
+ * next ones are frozen and those before mapped and freed.  It owns several
+ * blocks then, so it waits for no block and no folio, and enters no reclaim;
+ * what would need that ends the stream and is done alone.
  */
 #include <linux/hugetlb.h>
 #include <linux/mm.h>
@@ -680,6 +685,160 @@ int gm_migrate(struct gm_as *as, struct gm_hnode *hnode,
 		gm_migrate_free(p.move);
 	}
 	return ret;
+}
+
+/* --- several pieces at a time ----------------------------------------------------- */
+
+/* How far ahead device page tables are prepared, in pieces. */
+#define GM_STREAM_AHEAD		64
+
+/**
+ * struct gm_stream - pieces whose data is under way
+ * @piece: ring of them
+ * @head: of the oldest one
+ * @nr: how many
+ * @pos: where the next one begins
+ * @failed: first byte that did not move
+ */
+struct gm_stream {
+	struct gm_piece piece[GM_STREAM_DEPTH];
+	unsigned int head;
+	unsigned int nr;
+	unsigned long pos;
+	unsigned long failed;
+};
+
+/*
+ * Send the piece on its way.  Other blocks are BUSY: page tables that are not
+ * there and pages that cannot move as they are need more than is allowed here.
+ */
+static int gm_piece_start(struct gm_piece *p)
+{
+	int ret;
+
+	p->pmd = mm_find_pmd(p->vma->vm_mm, p->start);
+	if (!p->pmd || pmd_none(pmdp_get_lockless(p->pmd)) ||
+	    !p->vma->anon_vma)
+		return -EAGAIN;
+	p->move = gm_piece_move(p);
+	if (!p->move)
+		return -ENOMEM;
+	ret = gm_piece_insert(p, p->prepared.order);
+	if (ret)
+		goto free;
+	ret = gm_move_in_start(p);
+	if (!ret)
+		return 0;
+	gm_block_done(p->as, p->block);
+free:
+	gm_move_free(p->move);
+	return ret;
+}
+
+/* The oldest piece arrives. */
+static void gm_stream_finish(struct gm_stream *s)
+{
+	struct gm_piece *p = &s->piece[s->head++ % GM_STREAM_DEPTH];
+
+	s->nr--;
+	if (gm_move_in_finish(p))
+		s->failed = min(s->failed, p->start);
+	else
+		gm_as_map_block(p->as, NULL, p->vma, p->block, &p->prepared);
+	gm_move_dma_unmap(p->move);
+	gm_block_done(p->as, p->block);
+	gm_migrate_free(p->move);
+}
+
+/*
+ * Start what can be.
+ *
+ * Return: true when the stream is full, false when nothing more shall start.
+ */
+static bool gm_stream_fill(struct gm_stream *s, const struct gm_piece *model,
+			   unsigned long end)
+{
+	const struct gm_dev *gdev = model->hnode->gdev;
+	unsigned int order = model->prepared.order;
+	struct vm_object *vmo = &model->as->vmo;
+	unsigned long loc, first;
+	struct gm_piece *p;
+
+	while (s->nr < GM_STREAM_DEPTH) {
+		if (s->pos >= end || s->failed != ULONG_MAX ||
+		    fatal_signal_pending(current) ||
+		    mmap_lock_is_contended(model->vma->vm_mm))
+			return false;
+		loc = vm_object_find(vmo, s->pos >> PAGE_SHIFT, &first);
+		if (loc != GM_LOC_NONE) {
+			if (gm_loc_to_hnode(loc) != model->hnode)
+				return false;
+			s->pos += vm_object_extent(vmo, s->pos >> PAGE_SHIFT) <<
+				  PAGE_SHIFT;
+			continue;
+		}
+		if (gm_fit_order(gdev, model->vma, s->pos, order) != order)
+			return false;
+
+		p = &s->piece[(s->head + s->nr) % GM_STREAM_DEPTH];
+		*p = *model;
+		p->start = ALIGN_DOWN(s->pos, PAGE_SIZE << order);
+		if (gm_piece_start(p))
+			return false;
+		s->nr++;
+		s->pos = gm_piece_end(p);
+	}
+	return true;
+}
+
+/**
+ * gm_migrate_range() - move the pages of a range as long as that is easy
+ * @as: address space
+ * @hnode: destination
+ * @vma: a shared VMA
+ * @addr: in: first byte of the range; out: of what is left of it
+ * @end: end of the range, in @vma
+ *
+ * The copies of several pieces are under way at once.  Ends where a piece cannot
+ * move in one step, which is then for gm_make_resident(), and where the mmap
+ * lock is wanted.
+ *
+ * Context: mmap lock held for reading, no block BUSY. Sleeps; no block of the
+ * caller is BUSY when it returns.
+ */
+void gm_migrate_range(struct gm_as *as, struct gm_hnode *hnode,
+		      struct vm_area_struct *vma, unsigned long *addr,
+		      unsigned long end)
+{
+	unsigned int order = gm_fit_order(hnode->gdev, vma, *addr,
+					  ilog2(gm_hnode_unit(hnode)));
+	unsigned long size = PAGE_SIZE << order;
+	struct gm_piece model = {
+		.as = as,
+		.hnode = hnode,
+		.vma = vma,
+		.nr = 1UL << order,
+		.fill = !userfaultfd_armed(vma),
+		.gfp = GM_STREAM_GFP,
+		.prepared.order = order,
+	};
+	struct gm_stream s = { .pos = *addr, .failed = ULONG_MAX };
+	unsigned long start = ALIGN_DOWN(*addr, size);
+	bool more = true;
+
+	/* The last piece may reach out of the range, not out of the VMA. */
+	end = min(end, start + GM_STREAM_AHEAD * size);
+	gm_as_prepare(as, NULL, hnode->gdev, start,
+		      min(ALIGN(end, size), vma->vm_end), &model.prepared);
+
+	for (;;) {
+		more = more && gm_stream_fill(&s, &model, end);
+		if (!s.nr)
+			break;
+		gm_stream_finish(&s);
+		cond_resched();
+	}
+	*addr = max(*addr, min(s.pos, s.failed));
 }
 
 /**

@@ -11,6 +11,10 @@
  * page table full of markers is taken out and a new, empty one deposited under
  * the huge PMD.  The old table is freed by RCU, since lockless walkers may be
  * in it; whoever locks it finds markers and, looking again, the changed PMD.
+ *
+ * What a range holds comes home with several copies under way at once, as far as
+ * that needs neither a wait for a block nor memory from reclaim: the thread owns
+ * several blocks meanwhile.
  */
 #include <linux/memcontrol.h>
 #include <linux/mm.h>
@@ -40,6 +44,7 @@
  * @nr: pages; the range lies in one block and in @vma
  * @flags: GM_RECALL_*
  * @nid: host node for the data, or NUMA_NO_NODE
+ * @stream: other blocks are BUSY: enter no reclaim, wait for nobody
  * @block: BUSY block
  * @move: folios, single pages or one huge page
  * @table: page table to deposit under a huge page, or NULL
@@ -52,6 +57,7 @@ struct gm_homecoming {
 	unsigned long nr;
 	unsigned int flags;
 	int nid;
+	bool stream;
 	struct gm_block *block;
 	struct gm_move *move;
 	pgtable_t table;
@@ -64,11 +70,17 @@ static unsigned long gm_home_end(const struct gm_homecoming *h)
 
 /* --- memory ------------------------------------------------------------------ */
 
+static gfp_t gm_home_gfp(const struct gm_homecoming *h, gfp_t gfp)
+{
+	return h->stream ? (gfp & ~__GFP_DIRECT_RECLAIM) | __GFP_NOWARN : gfp;
+}
+
 static struct folio *gm_home_folio(struct gm_homecoming *h, unsigned long addr,
 				   unsigned int order, gfp_t gfp)
 {
 	struct folio *folio;
 
+	gfp = gm_home_gfp(h, gfp);
 	if (h->nid == NUMA_NO_NODE)
 		folio = vma_alloc_folio(gfp, order, h->vma, addr, order);
 	else
@@ -93,6 +105,7 @@ static bool gm_home_huge_ok(const struct gm_homecoming *h)
 
 static int gm_home_alloc_huge(struct gm_homecoming *h)
 {
+	gfp_t gfp = gm_home_gfp(h, GFP_PGTABLE_USER);
 	struct folio *folio;
 
 	folio = gm_home_folio(h, h->start, HPAGE_PMD_ORDER,
@@ -102,7 +115,7 @@ static int gm_home_alloc_huge(struct gm_homecoming *h)
 	h->move->folio[0] = folio;
 	h->move->first[0] = 0;
 	h->move->nr = 1;
-	h->table = pte_alloc_one(h->vma->vm_mm);
+	h->table = __pte_alloc_one(h->vma->vm_mm, gfp);
 	return h->table ? 0 : -ENOMEM;
 }
 
@@ -149,16 +162,18 @@ static void gm_home_free(struct gm_homecoming *h)
 /* Return: 0, or -ENOMEM with something to be freed by gm_home_free(). */
 static int gm_home_alloc(struct gm_homecoming *h, bool huge)
 {
+	gfp_t gfp = gm_home_gfp(h, GFP_KERNEL);
 	int ret;
 
 	if (huge) {
-		h->move = gm_move_alloc(1, GFP_KERNEL);
+		h->move = gm_move_alloc(1, gfp);
 		ret = h->move ? gm_home_alloc_huge(h) : -ENOMEM;
-		if (!ret)
+		/* Reclaim and compaction may yet find a huge page. */
+		if (!ret || h->stream)
 			return ret;
 		gm_home_free(h);
 	}
-	h->move = gm_move_alloc(h->nr, GFP_KERNEL);
+	h->move = gm_move_alloc(h->nr, gfp);
 	return h->move ? gm_home_alloc_pages(h) : -ENOMEM;
 }
 
@@ -394,7 +409,7 @@ static struct gm_block *gm_home_claim(struct gm_homecoming *h,
 
 	block = vm_object_claim(&h->as->vmo, vpn, spare, &owned);
 	if (PTR_ERR_OR_ZERO(block) == -EBUSY) {
-		if (!(h->flags & GM_RECALL_NOWAIT))
+		if (!h->stream && !(h->flags & GM_RECALL_NOWAIT))
 			gm_block_wait(owned);
 		gm_block_put(owned);
 		return ERR_PTR(-EAGAIN);
@@ -415,7 +430,8 @@ static struct gm_block *gm_home_claim(struct gm_homecoming *h,
 /* Make the block BUSY, of which the folios have been allocated. */
 static int gm_home_own(struct gm_homecoming *h)
 {
-	struct gm_block *spare = gm_block_alloc(0, GFP_KERNEL_ACCOUNT);
+	gfp_t gfp = gm_home_gfp(h, GFP_KERNEL_ACCOUNT);
+	struct gm_block *spare = gm_block_alloc(0, gfp);
 	int ret;
 
 	if (!spare)
@@ -577,6 +593,92 @@ int gm_recall(struct vm_area_struct *vma, unsigned long addr,
 }
 
 /**
+ * struct gm_return - a range on its way home
+ * @piece: ring of what is under way
+ * @head: of the oldest one
+ * @nr: how many
+ * @next: page where the next one is looked for
+ * @failed: first page of which the recall failed
+ */
+struct gm_return {
+	struct gm_homecoming piece[GM_STREAM_DEPTH];
+	unsigned int head;
+	unsigned int nr;
+	unsigned long next;
+	unsigned long failed;
+};
+
+/*
+ * Start what can be.
+ *
+ * Return: true when the ring is full, false when nothing more shall start.
+ */
+static bool gm_return_fill(struct gm_return *r, struct vm_area_struct *vma,
+			   unsigned long last, int nid)
+{
+	struct gm_as *as = vma->vm_mm->gm_as;
+	unsigned long loc, first;
+
+	while (r->nr < GM_STREAM_DEPTH) {
+		struct gm_homecoming *h =
+			&r->piece[(r->head + r->nr) % GM_STREAM_DEPTH];
+
+		if (r->failed != ULONG_MAX || fatal_signal_pending(current))
+			return false;
+		r->next = vm_object_next(&as->vmo, r->next, last);
+		if (r->next > last) {
+			r->next = last + 1;
+			return false;
+		}
+		loc = vm_object_find(&as->vmo, r->next, &first);
+		if (loc == GM_LOC_NONE)
+			continue;
+
+		*h = (struct gm_homecoming) {
+			.as = as,
+			.vma = vma,
+			.addr = r->next << PAGE_SHIFT,
+			.flags = GM_RECALL_WHOLE,
+			.nid = nid,
+			.stream = true,
+		};
+		gm_home_range(h, first, gm_loc_order(loc));
+		if (gm_home_start(h, gm_home_huge_ok(h)))
+			return false;
+		r->nr++;
+		r->next = gm_home_end(h) >> PAGE_SHIFT;
+	}
+	return true;
+}
+
+/*
+ * Bring home what can be without waiting for anything but copies.
+ *
+ * Return: the page from which on there may be more in the range.
+ */
+static unsigned long gm_recall_stream(struct vm_area_struct *vma,
+				      unsigned long vpn, unsigned long last,
+				      int nid)
+{
+	struct gm_return r = { .next = vpn, .failed = ULONG_MAX };
+	bool more = true;
+
+	for (;;) {
+		struct gm_homecoming *h;
+
+		more = more && gm_return_fill(&r, vma, last, nid);
+		if (!r.nr)
+			break;
+		h = &r.piece[r.head++ % GM_STREAM_DEPTH];
+		r.nr--;
+		if (gm_home_finish(h))
+			r.failed = min(r.failed, h->start >> PAGE_SHIFT);
+		cond_resched();
+	}
+	return max(vpn, min(r.next, r.failed));
+}
+
+/**
  * gm_recall_range() - bring everything in a range home
  * @vma: VMA
  * @start: first byte, in @vma
@@ -598,6 +700,8 @@ int gm_recall_range(struct vm_area_struct *vma, unsigned long start,
 	if (!as)
 		return 0;
 	for (;;) {
+		/* What cannot be done along with others is done alone. */
+		vpn = gm_recall_stream(vma, vpn, last, nid);
 		vpn = vm_object_next(&as->vmo, vpn, last);
 		if (vpn > last)
 			return 0;
