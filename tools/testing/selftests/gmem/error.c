@@ -5,6 +5,7 @@
  */
 #include "gmem_test.h"
 
+#include <pthread.h>
 #include <sys/ioctl.h>
 #include <sys/uio.h>
 
@@ -325,6 +326,158 @@ TEST_F(error, surprise_removal)
 	npu_attach(&self->npu, 0);
 	to_device(_metadata, self);
 	ASSERT_SAME(self->shadow, self->buf.p, self->len);
+}
+
+/* --- several copies under way ----------------------------------------------- */
+
+#define STREAM_BLOCKS		6
+#define STREAM_LEN		(STREAM_BLOCKS * SZ_2M)
+
+struct streaming {
+	struct npu npu;
+	struct gmem_buf buf;
+	bool stop;
+};
+
+FIXTURE(stream)
+{
+	struct streaming s;
+	char *shadow;
+};
+
+FIXTURE_VARIANT(stream)
+{
+	bool thp;
+};
+
+FIXTURE_VARIANT_ADD(stream, 4k) { .thp = false };
+FIXTURE_VARIANT_ADD(stream, thp) { .thp = true };
+
+FIXTURE_SETUP(stream)
+{
+	npu_open(&self->s.npu, 0);
+	npu_attach(&self->s.npu, 0);
+	gmem_map(&self->s.buf, STREAM_LEN, SZ_2M, 0, RW, MAP_PEER_SHARED);
+	OK(madvise(self->s.buf.p, STREAM_LEN, variant->thp ? MADV_HUGEPAGE :
+							   MADV_NOHUGEPAGE));
+	self->shadow = malloc(STREAM_LEN);
+	ASSERT_NE(NULL, self->shadow);
+	gmem_pattern(self->s.buf.p, STREAM_LEN, 23);
+	gmem_pattern(self->shadow, STREAM_LEN, 23);
+}
+
+FIXTURE_TEARDOWN_PARENT(stream)
+{
+	struct npu npu;
+
+	EXPECT_EQ(0, _npu_open(&npu, 0));
+	EXPECT_EQ(0, _npu_inject(&npu, NPU_INJECT_NONE, 0));
+	npu_close(&npu);
+	EXPECT_NO_DEVICE_PAGES();
+}
+
+/*
+ * Whichever of the copies fails, its block stays where it was and moves at the
+ * next try, and the others are not held up.
+ */
+TEST_F(stream, one_copy_fails)
+{
+	unsigned int nth;
+
+	for (nth = 1; nth <= STREAM_BLOCKS; nth++) {
+		npu_inject(&self->s.npu, NPU_INJECT_COPY_FAIL, nth);
+		hmadvise(self->s.npu.hnid, self->s.buf.p, STREAM_LEN,
+			 HMADV_PREFETCH);
+		npu_inject(&self->s.npu, NPU_INJECT_NONE, 0);
+		ASSERT_ON(self->s.npu.hnid, self->s.buf.p, STREAM_LEN);
+
+		npu_inject(&self->s.npu, NPU_INJECT_COPY_FAIL, nth);
+		hmadvise(-1, self->s.buf.p, STREAM_LEN, HMADV_PREFETCH);
+		npu_inject(&self->s.npu, NPU_INJECT_NONE, 0);
+		ASSERT_ON(GMEM_ANY_NODE, self->s.buf.p, STREAM_LEN);
+		ASSERT_SAME(self->shadow, self->s.buf.p, STREAM_LEN);
+	}
+}
+
+/* One page cannot be read: it alone stays, the prefetch says so. */
+TEST_F(stream, ecc)
+{
+	size_t bad = 2 * SZ_2M + 77 * SZ_4K, at;
+
+	npu_dirty(&self->s.npu, self->s.buf.p, self->shadow, STREAM_LEN);
+	ASSERT_ON(self->s.npu.hnid, self->s.buf.p, STREAM_LEN);
+	npu_inject(&self->s.npu, NPU_INJECT_ECC, (uintptr_t)self->s.buf.p + bad);
+	npu_reduce_err(EIO, &self->s.npu, self->s.buf.p + bad, SZ_4K, NULL);
+	hmadvise_err(EIO, -1, self->s.buf.p, STREAM_LEN, HMADV_PREFETCH);
+	ASSERT_ON(self->s.npu.hnid, self->s.buf.p + bad, SZ_4K);
+	for (at = 0; at < STREAM_LEN; at += SZ_4K) {
+		if (at == bad) {
+			ASSERT_FALSE(gmem_peek(self->s.buf.p + at));
+			continue;
+		}
+		ASSERT_TRUE(gmem_peek(self->s.buf.p + at));
+		ASSERT_SAME(self->shadow + at, self->s.buf.p + at, SZ_4K);
+	}
+}
+
+static void *stream_to_and_fro(void *arg)
+{
+	struct streaming *s = arg;
+
+	/* Fails with the device, by then it has served its purpose. */
+	while (!__atomic_load_n(&s->stop, __ATOMIC_SEQ_CST)) {
+		_hmadvise(s->npu.hnid, s->buf.p, STREAM_LEN, HMADV_PREFETCH);
+		_hmadvise(-1, s->buf.p, STREAM_LEN, HMADV_PREFETCH);
+	}
+	return NULL;
+}
+
+/* The device is pulled out meanwhile: a page is right, or its loss is told. */
+TEST_F(stream, surprise_removal)
+{
+	unsigned int count = npu_count();
+	char dir[512], addr[64];
+	pthread_t thread;
+	size_t at;
+
+	OK(npu_driver(self->s.npu.number, dir, sizeof(dir), addr, sizeof(addr)));
+	OK(pthread_create(&thread, NULL, stream_to_and_fro, &self->s));
+	gmem_sleep_ms(gmem_scaled(300));
+	npu_inject(&self->s.npu, NPU_INJECT_REMOVE, 0);
+	gmem_sleep_ms(10);
+	__atomic_store_n(&self->s.stop, true, __ATOMIC_SEQ_CST);
+	OK(pthread_join(thread, NULL));
+
+	npu_close(&self->s.npu);
+	npu_unbind(dir, addr);
+	for (at = 0; at < STREAM_LEN; at += SZ_4K)
+		if (gmem_peek(self->s.buf.p + at))
+			ASSERT_SAME(self->shadow + at, self->s.buf.p + at,
+				    SZ_4K);
+	hmadvise(-1, self->s.buf.p, STREAM_LEN, HMADV_DISCARD);
+	ASSERT_ZERO(self->s.buf.p, STREAM_LEN);
+	npu_bind(dir, addr);
+	ASSERT_TRUE(npu_wait_count(count));
+}
+
+/* The driver is taken away meanwhile: nothing is lost. */
+TEST_F(stream, unbind)
+{
+	unsigned int count = npu_count();
+	char dir[512], addr[64];
+	pthread_t thread;
+
+	OK(npu_driver(self->s.npu.number, dir, sizeof(dir), addr, sizeof(addr)));
+	OK(pthread_create(&thread, NULL, stream_to_and_fro, &self->s));
+	gmem_sleep_ms(gmem_scaled(300));
+	npu_unbind(dir, addr);
+	__atomic_store_n(&self->s.stop, true, __ATOMIC_SEQ_CST);
+	OK(pthread_join(thread, NULL));
+	npu_close(&self->s.npu);
+	ASSERT_ON(GMEM_ANY_NODE, self->s.buf.p, STREAM_LEN);
+	ASSERT_SAME(self->shadow, self->s.buf.p, STREAM_LEN);
+	npu_bind(dir, addr);
+	ASSERT_TRUE(npu_wait_count(count));
 }
 
 GMEM_TEST_MAIN("Hardware that fails.")

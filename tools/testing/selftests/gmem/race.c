@@ -19,13 +19,15 @@
 
 #define RW			(PROT_READ | PROT_WRITE)
 #define LEN			(2 * SZ_2M)
-#define PAGES			(LEN / SZ_4K)
+/* More blocks than one thread has under way at a time. */
+#define STREAM_LEN		(6 * SZ_2M)
+#define MAX_PAGES		(STREAM_LEN / SZ_4K)
 #define WORKERS			4
 
 /* Seen by children, too, as it is now. */
 struct counts {
-	uint32_t started[WORKERS][PAGES];
-	uint32_t done[WORKERS][PAGES];
+	uint32_t started[WORKERS][MAX_PAGES];
+	uint32_t done[WORKERS][MAX_PAGES];
 };
 
 struct race;
@@ -42,10 +44,13 @@ struct race {
 	struct gmem_buf buf;
 	struct gmem_buf away;	/* where mremap() moves to */
 	struct counts *counts;
+	unsigned int pages;
 	struct worker worker[WORKERS];
 	uint64_t seed;
 	uint64_t rnd;		/* of the disturber */
 	uint64_t rounds;
+	bool stream;		/* someone moves it all to and fro */
+	uint64_t streamed;	/* how often */
 	bool lossy;		/* pages may become zero */
 	bool faults;		/* accesses may fail */
 	bool stop;
@@ -71,18 +76,19 @@ FIXTURE_VARIANT(race)
 FIXTURE_VARIANT_ADD(race, 4k) { .thp = false };
 FIXTURE_VARIANT_ADD(race, thp) { .thp = true };
 
-FIXTURE_SETUP(race)
+static void setup(struct __test_metadata *_metadata, struct race *race,
+		  size_t len, bool thp)
 {
-	struct race *race = &self->race;
 	unsigned int i, nr = npu_count() < 2 ? 1 : 2;
 
 	for (i = 0; i < nr; i++) {
 		npu_open(&race->npu[i], i);
 		npu_attach(&race->npu[i], 0);
 	}
-	gmem_map(&race->buf, LEN, SZ_2M, 0, RW, MAP_PEER_SHARED);
-	ASSERT_EQ(0, madvise(race->buf.p, LEN, variant->thp ?
-			     MADV_HUGEPAGE : MADV_NOHUGEPAGE));
+	gmem_map(&race->buf, len, SZ_2M, 0, RW, MAP_PEER_SHARED);
+	race->pages = len / SZ_4K;
+	ASSERT_EQ(0, madvise(race->buf.p, len, thp ? MADV_HUGEPAGE :
+						     MADV_NOHUGEPAGE));
 	race->counts = mmap(NULL, sizeof(*race->counts), RW,
 			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	ASSERT_NE(MAP_FAILED, race->counts);
@@ -97,11 +103,45 @@ FIXTURE_SETUP(race)
 		if (i < 2)
 			w->npu = &race->npu[i % nr];
 	}
-	self->limit = gmem_hnode_get(race->npu[0].hnid, "limit");
 	TH_LOG("seed %llu", (unsigned long long)race->seed);
 }
 
+FIXTURE_SETUP(race)
+{
+	setup(_metadata, &self->race, LEN, variant->thp);
+	self->limit = gmem_hnode_get(self->race.npu[0].hnid, "limit");
+}
+
 FIXTURE_TEARDOWN_PARENT(race)
+{
+	EXPECT_NO_DEVICE_PAGES();
+	EXPECT_EQ(0, _gmem_hnode_set(self->race.npu[0].hnid, "limit",
+				     self->limit));
+}
+
+/* The same while a thread prefetches everything, several blocks at a time. */
+FIXTURE(stream)
+{
+	struct race race;
+	long long limit;
+};
+
+FIXTURE_VARIANT(stream)
+{
+	bool thp;
+};
+
+FIXTURE_VARIANT_ADD(stream, 4k) { .thp = false };
+FIXTURE_VARIANT_ADD(stream, thp) { .thp = true };
+
+FIXTURE_SETUP(stream)
+{
+	setup(_metadata, &self->race, STREAM_LEN, variant->thp);
+	self->race.stream = true;
+	self->limit = gmem_hnode_get(self->race.npu[0].hnid, "limit");
+}
+
+FIXTURE_TEARDOWN_PARENT(stream)
 {
 	EXPECT_NO_DEVICE_PAGES();
 	EXPECT_EQ(0, _gmem_hnode_set(self->race.npu[0].hnid, "limit",
@@ -172,7 +212,7 @@ static void *work(void *arg)
 	uint32_t *done = race->counts->done[w->nr];
 
 	while (!stopped(race)) {
-		unsigned int page = gmem_random(&w->rnd) % PAGES;
+		unsigned int page = gmem_random(&w->rnd) % race->pages;
 		uint64_t *word = word_of(race, page, w->nr), old = 0;
 		int err;
 
@@ -194,17 +234,42 @@ static void *work(void *arg)
 	return NULL;
 }
 
+static int some_node(struct race *race, uint64_t *rnd)
+{
+	const int node[] = { -1, 0, race->npu[0].hnid, race->npu[1].hnid };
+
+	return node[gmem_random(rnd) % (race->npu[1].hnid ? 4 : 3)];
+}
+
+static void *stream(void *arg)
+{
+	struct race *race = arg;
+	uint64_t rnd = race->seed * 11 | 1;
+	int err;
+
+	while (!stopped(race)) {
+		err = _hmadvise(some_node(race, &rnd), race->buf.p,
+				race->buf.len, HMADV_PREFETCH);
+		if (err && !(race->faults && err == ENOMEM))
+			fail(race, "stream", 0, 0, 0, err);
+		race->streamed++;
+	}
+	return NULL;
+}
+
 /* Let them work, and disturb them, for a while; then check each word. */
 static void run(struct __test_metadata *_metadata, struct race *race,
 		void (*disturb)(struct race *race))
 {
 	uint64_t end = gmem_now_ms() + gmem_scaled(1500);
-	pthread_t thread[WORKERS];
+	pthread_t thread[WORKERS], streamer;
 	unsigned int i, page;
 
 	for (i = 0; i < WORKERS; i++)
 		ASSERT_EQ(0, pthread_create(&thread[i], NULL, work,
 					    &race->worker[i]));
+	if (race->stream)
+		ASSERT_EQ(0, pthread_create(&streamer, NULL, stream, race));
 	while (!stopped(race) && gmem_now_ms() < end) {
 		disturb(race);
 		race->rounds++;
@@ -212,6 +277,8 @@ static void run(struct __test_metadata *_metadata, struct race *race,
 	__atomic_store_n(&race->stop, true, __ATOMIC_SEQ_CST);
 	for (i = 0; i < WORKERS; i++)
 		ASSERT_EQ(0, pthread_join(thread[i], NULL));
+	if (race->stream)
+		ASSERT_EQ(0, pthread_join(streamer, NULL));
 
 	ASSERT_EQ(NULL, race->failed)
 		TH_LOG("%s: page %u, want %llu, seen %llu, errno %d",
@@ -219,10 +286,11 @@ static void run(struct __test_metadata *_metadata, struct race *race,
 		       (unsigned long long)race->want,
 		       (unsigned long long)race->seen, race->err);
 	ASSERT_NE(0, race->rounds);
+	ASSERT_EQ(race->stream, race->streamed != 0);
 	for (i = 0; i < WORKERS; i++) {
 		uint64_t sum = 0;
 
-		for (page = 0; page < PAGES; page++) {
+		for (page = 0; page < race->pages; page++) {
 			uint64_t seen = *word_of(race, page, i);
 			uint64_t want = race->counts->done[i][page];
 
@@ -240,26 +308,27 @@ static void run(struct __test_metadata *_metadata, struct race *race,
 /* After it all, the range is as usable as a new one. */
 static void usable(struct __test_metadata *_metadata, struct race *race)
 {
-	char *shadow = malloc(LEN);
+	size_t len = race->buf.len;
+	char *shadow = malloc(len);
 	unsigned int i;
 
 	ASSERT_NE(NULL, shadow);
-	gmem_pattern(race->buf.p, LEN, race->seed);
-	gmem_pattern(shadow, LEN, race->seed);
+	gmem_pattern(race->buf.p, len, race->seed);
+	gmem_pattern(shadow, len, race->seed);
 	for (i = 0; i < 2 && race->npu[i].hnid; i++)
-		npu_dirty(&race->npu[i], race->buf.p, shadow, LEN);
-	ASSERT_SAME(shadow, race->buf.p, LEN);
+		npu_dirty(&race->npu[i], race->buf.p, shadow, len);
+	ASSERT_SAME(shadow, race->buf.p, len);
 	free(shadow);
 }
 
 /* A random range of at most 1 MiB. */
 static char *some_range(struct race *race, size_t *len)
 {
-	size_t first = gmem_random(&race->rnd) % PAGES;
+	size_t first = gmem_random(&race->rnd) % race->pages;
 	size_t nr = gmem_random(&race->rnd) % 256 + 1;
 
-	if (nr > PAGES - first)
-		nr = PAGES - first;
+	if (nr > race->pages - first)
+		nr = race->pages - first;
 	*len = nr * SZ_4K;
 	return race->buf.p + first * SZ_4K;
 }
@@ -276,16 +345,19 @@ TEST_F(race, cpu_and_device_faults)
 	usable(_metadata, &self->race);
 }
 
+TEST_F(stream, cpu_and_device_faults)
+{
+	run(_metadata, &self->race, disturb_not);
+	usable(_metadata, &self->race);
+}
+
 static void disturb_prefetch(struct race *race)
 {
-	const int node[] = { -1, 0, race->npu[0].hnid, race->npu[1].hnid };
-	unsigned int nr = race->npu[1].hnid ? 4 : 3;
 	size_t len;
 	char *p = some_range(race, &len);
 	int err;
 
-	err = _hmadvise(node[gmem_random(&race->rnd) % nr], p, len,
-			HMADV_PREFETCH);
+	err = _hmadvise(some_node(race, &race->rnd), p, len, HMADV_PREFETCH);
 	if (err)
 		fail(race, "prefetch", 0, 0, 0, err);
 }
@@ -301,7 +373,7 @@ static int check_child(struct race *race, const struct counts *before)
 	unsigned int i, page;
 
 	for (i = 0; i < WORKERS; i++) {
-		for (page = 0; page < PAGES; page += 5) {
+		for (page = 0; page < race->pages; page += 5) {
 			uint64_t v = *word_of(race, page, i);
 
 			if (v < before->done[i][page] ||
@@ -310,7 +382,7 @@ static int check_child(struct race *race, const struct counts *before)
 		}
 	}
 	/* What the child writes is the child's. */
-	memset(race->buf.p, 0xee, LEN / 8);
+	memset(race->buf.p, 0xee, race->buf.len / 8);
 	return 0;
 }
 
@@ -330,6 +402,12 @@ static void disturb_fork(struct race *race)
 }
 
 TEST_F(race, fork)
+{
+	run(_metadata, &self->race, disturb_fork);
+	usable(_metadata, &self->race);
+}
+
+TEST_F(stream, fork)
 {
 	run(_metadata, &self->race, disturb_fork);
 	usable(_metadata, &self->race);
@@ -369,6 +447,13 @@ TEST_F(race, dontneed)
 	usable(_metadata, &self->race);
 }
 
+TEST_F(stream, dontneed)
+{
+	self->race.lossy = true;
+	run(_metadata, &self->race, disturb_dontneed);
+	usable(_metadata, &self->race);
+}
+
 static void disturb_discard(struct race *race)
 {
 	size_t len;
@@ -400,6 +485,14 @@ static void disturb_munmap(struct race *race)
 }
 
 TEST_F(race, munmap)
+{
+	self->race.lossy = true;
+	self->race.faults = true;
+	run(_metadata, &self->race, disturb_munmap);
+	usable(_metadata, &self->race);
+}
+
+TEST_F(stream, munmap)
 {
 	self->race.lossy = true;
 	self->race.faults = true;
@@ -556,6 +649,13 @@ static void disturb_attach(struct race *race)
 	if (err)
 		fail(race, "attach", 0, 0, 0, err);
 	npu_close(&npu);
+}
+
+TEST_F(stream, evict)
+{
+	gmem_hnode_set(self->race.npu[0].hnid, "limit", STREAM_LEN / 4);
+	run(_metadata, &self->race, disturb_prefetch);
+	usable(_metadata, &self->race);
 }
 
 /* Contexts come and go while others of the process work. */
