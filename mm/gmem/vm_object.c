@@ -126,6 +126,33 @@ struct gm_block *vm_object_claim(struct vm_object *vmo, unsigned long vpn,
 }
 
 /*
+ * Make the block that holds page @vpn BUSY, with the caller as owner, waiting
+ * for who owns it.  That the mmap lock is held for writing does not mean that
+ * nobody does: a CPU fault under the lock of another VMA, with pages of the same
+ * block, may.  It never takes the mmap lock, so the wait ends.
+ *
+ * Context: mmap lock held for writing. Sleeps.
+ * Return: the block with a reference, or NULL when there is none.
+ */
+static struct gm_block *vm_object_own(struct vm_object *vmo, unsigned long vpn)
+{
+	struct gm_block *block, *owned, *none = NULL;
+
+	while ((block = vm_object_claim(vmo, vpn, &none, &owned))) {
+		if (PTR_ERR_OR_ZERO(block) == -EBUSY) {
+			gm_block_wait(owned);
+			gm_block_put(owned);
+			continue;
+		}
+		/* A single page. */
+		if (IS_ERR(block))
+			return NULL;
+		break;
+	}
+	return block;
+}
+
+/*
  * Make the block around the missing page @vpn BUSY, with the caller as owner,
  * if the page may join it.
  *
@@ -173,6 +200,13 @@ unlock:
 	return block;
 }
 
+static void gm_block_unbusy(struct gm_block *block)
+{
+	/* Pairs with the barrier of a sleeper in gm_block_wait(). */
+	smp_mb();
+	wake_up_var(&block->busy);
+}
+
 /*
  * The owner of a BUSY block is done with it and gives up its reference.  The
  * block stays when it still has pages, and otherwise goes, with its run for the
@@ -200,9 +234,7 @@ unsigned long vm_object_release(struct vm_object *vmo, struct gm_block *block)
 	WRITE_ONCE(block->busy, false);
 	xas_unlock(&xas);
 
-	/* Pairs with the barrier of a sleeper in gm_block_wait(). */
-	smp_mb();
-	wake_up_var(&block->busy);
+	gm_block_unbusy(block);
 	if (!stays)
 		gm_block_put(block);
 	gm_block_put(block);
@@ -419,10 +451,10 @@ static int gm_share_page(struct vm_object *child, unsigned long vpn,
 static struct gm_block *gm_share_block(struct vm_object *child,
 				       const struct gm_block *block)
 {
-	struct gm_block *copy, *none = NULL;
+	struct gm_block *copy;
 	int ret;
 
-	copy = vm_object_claim(child, block->vpn, &none, &none);
+	copy = vm_object_own(child, block->vpn);
 	if (copy)
 		return copy;
 	copy = gm_block_alloc(gm_block_order(block), GFP_KERNEL_ACCOUNT);
@@ -448,7 +480,8 @@ err_free:
 /*
  * Give @child a view of each page from @vpn to @last, inclusive, that @vmo has.
  *
- * Context: Both mmap locks held for writing, so that nothing is BUSY. Sleeps.
+ * Context: Both mmap locks, and the VMA lock of the pages, held for writing.
+ * Sleeps.
  * Return: 0; -ENOMEM; or -EOVERFLOW when a run has too many views. Whatever
  * @child got until then stays.
  */
@@ -468,23 +501,28 @@ int vm_object_share(struct vm_object *vmo, struct vm_object *child,
 				return ret;
 			continue;
 		}
-		block = entry;
+		block = vm_object_own(vmo, vpn);
+		if (!block)
+			continue;
 		copy = gm_share_block(child, block);
+		if (!IS_ERR(copy)) {
+			bit = vpn - block->vpn;
+			end = min(last - block->vpn + 1, gm_block_pages(block));
+			for_each_set_bit_from(bit, block->valid, end)
+				vm_object_set_valid(child, copy, bit, 1);
+			vm_object_release(child, copy);
+			vpn = block->vpn + end;
+		}
+		vm_object_release(vmo, block);
 		if (IS_ERR(copy))
 			return PTR_ERR(copy);
-		bit = vpn - block->vpn;
-		end = min(last - block->vpn + 1, gm_block_pages(block));
-		for_each_set_bit_from(bit, block->valid, end)
-			vm_object_set_valid(child, copy, bit, 1);
-		vm_object_release(child, copy);
-		vpn = block->vpn + end;
 	}
 	return 0;
 }
 
 /* --- mremap() -------------------------------------------------------------------- */
 
-/* Replace @block by a value for each of its pages. */
+/* Replace the caller's BUSY @block, if it can, by a value for each page. */
 static int vm_object_flatten(struct vm_object *vmo, struct gm_block *block)
 {
 	unsigned int order = gm_block_order(block);
@@ -492,12 +530,15 @@ static int vm_object_flatten(struct vm_object *vmo, struct gm_block *block)
 	unsigned int nr = bitmap_weight(block->valid, pages);
 	XA_STATE(xas, &vmo->pages, block->vpn);
 
-	if (!gm_run_get(block->loc, nr))
+	if (!gm_run_get(block->loc, nr)) {
+		vm_object_release(vmo, block);
 		return -EOVERFLOW;
+	}
 	xas_split_alloc(&xas, block, order, GFP_KERNEL_ACCOUNT);
 	if (xas_error(&xas)) {
 		while (nr--)
 			gm_run_put(block->loc);
+		vm_object_release(vmo, block);
 		return xas_error(&xas);
 	}
 	xas_lock(&xas);
@@ -507,8 +548,12 @@ static int vm_object_flatten(struct vm_object *vmo, struct gm_block *block)
 		xas_store(&xas, test_bit(i, block->valid) ?
 			  gm_block_page(block, i) : NULL);
 	}
+	WRITE_ONCE(block->busy, false);
 	xas_unlock(&xas);
+	gm_block_unbusy(block);
 	gm_run_put(block->loc);
+	/* The reference of the vm_object, and the owner's. */
+	gm_block_put(block);
 	gm_block_put(block);
 	return 0;
 }
@@ -528,11 +573,15 @@ static int vm_object_cut(struct vm_object *vmo, unsigned long vpn,
 	xa_for_each_range(&vmo->pages, index, entry, vpn, last) {
 		if (xa_is_value(entry))
 			continue;
-		block = entry;
+		block = vm_object_own(vmo, index);
+		if (!block)
+			continue;
 		if (block->vpn >= vpn &&
 		    block->vpn + gm_block_pages(block) - 1 <= last &&
-		    IS_ALIGNED(delta, gm_block_pages(block)))
+		    IS_ALIGNED(delta, gm_block_pages(block))) {
+			vm_object_release(vmo, block);
 			continue;
+		}
 		ret = vm_object_flatten(vmo, block);
 		if (ret)
 			return ret;
@@ -572,7 +621,8 @@ static int vm_object_reserve(struct vm_object *vmo, unsigned long vpn,
  * mapped and which does not overlap.  Everything that the move needs is
  * allocated; vm_object_rekey_end() must follow, whatever this returns.
  *
- * Context: mmap lock held for writing, so that nothing is BUSY. Sleeps.
+ * Context: mmap lock held for writing, and the locks of the VMAs of both ranges.
+ * Sleeps.
  * Return: 0; -ENOMEM; or -EOVERFLOW when a run has too many views. An error
  * leaves all pages where they were.
  */
