@@ -53,6 +53,11 @@
 #include "gmem_npu_regs.h"
 #include "gmem_npu_uapi.h"
 
+/* Of the driver and, with a number behind it, of the device files. */
+#ifndef NPU_NAME
+#define NPU_NAME	"gmem-npu"
+#endif
+
 struct npu;
 struct npu_file;
 

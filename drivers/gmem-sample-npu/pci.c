@@ -117,7 +117,7 @@ static struct npu *npu_alloc(struct pci_dev *pdev)
 	}
 	kref_init(&npu->ref);
 	npu->pdev = pdev;
-	snprintf(npu->name, sizeof(npu->name), "gmem-npu%d", npu->id);
+	snprintf(npu->name, sizeof(npu->name), NPU_NAME "%d", npu->id);
 	spin_lock_init(&npu->tables_lock);
 	ida_init(&npu->ctx_ids);
 	mutex_init(&npu->reset_lock);
@@ -263,7 +263,7 @@ static const struct pci_device_id npu_pci_ids[] = {
 MODULE_DEVICE_TABLE(pci, npu_pci_ids);
 
 static struct pci_driver npu_driver = {
-	.name		= "gmem-npu",
+	.name		= NPU_NAME,
 	.id_table	= npu_pci_ids,
 	.probe		= npu_probe,
 	.remove		= npu_remove,
