@@ -14,7 +14,7 @@ lock tree -s
 cd "$ROOT"
 : > "$FOUND"
 
-mapfile -t sources < <(find include mm drivers -name '*.[ch]' | sort)
+mapfile -t sources < <(find include mm drivers bench/npu-hmm -name '*.[ch]' | sort)
 mapfile -t texts < <(find Documentation/gmem -name '*.rst' | sort)
 mapfile -t pages < <(find Documentation -name '*.[1-9]' | sort)
 mapfile -t all < <(printf '%s\n' "${texts[@]}" "${pages[@]}"

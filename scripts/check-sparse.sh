@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# check-sparse.sh: compile what is ours, the unit tests included, with the
-# compiler's further warnings (W=1) and sparse (C=2).  Neither may say anything,
-# but for what sparse cannot know of pte_offset_map().
+# check-sparse.sh: compile what is ours, the unit tests and bench/npu-hmm
+# included, with the compiler's further warnings (W=1) and sparse (C=2).
+# Neither may say anything, but for what sparse cannot know of pte_offset_map().
 set -eu
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/lib-check.sh"
@@ -42,10 +42,14 @@ check_configure y "$TREE" "${fragments[@]}"
 
 rc=0
 check_make y "$TREE" W=1 C=2 "${DIRS[@]/%//}" > "$FOUND.all" || rc=$?
+# A module of its own, which no kernel has to be linked for to look at it.
+rsync -rlp --checksum "$ROOT/bench/npu-hmm/" "$CHECK/npu-hmm/"
+check_make y "$TREE" "M=$CHECK/npu-hmm" W=1 C=2 npu_hmm.o >> "$FOUND.all" ||
+	rc=$?
 judge < "$FOUND.all" > "$FOUND"
 cat "$FOUND"
 cd "$CHECK/y"
-count=$(find "${DIRS[@]}" -name '*.o' | wc -l)
+count=$(find "${DIRS[@]}" ../npu-hmm -name '*.o' | wc -l)
 found=$(grep -cE '(error|warning): ' "$FOUND" || true)
 say SPARSE "$count objects, $found findings"
 [ "$rc" = 0 ] && [ ! -s "$FOUND" ]

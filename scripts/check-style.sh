@@ -52,6 +52,7 @@ allowed()
 		;;
 	esac
 	case $file in
+	bench/npu-hmm/*) return 1 ;;
 	bench/* | tools/testing/*) ;;
 	*) return 1 ;;
 	esac
