@@ -106,6 +106,13 @@ kcsan: kernel-kcsan qemu ## data races: the concurrent selftests on a KCSAN kern
 		$(S)/guest-boot.sh kcsan kcsan test \
 		guest.only=$(or $(TESTS),$(RACES))
 
+.PHONY: peer
+peer: kernel qemu ## basic selftests and demos on the driver without GMEM
+	@$(S)/deps.sh guest
+	@$(S)/peer-build.sh base
+	@$(S)/guest-image.sh base
+	@$(S)/guest-boot.sh peer base peer $(only)
+
 ##@ Check
 
 .PHONY: check

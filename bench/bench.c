@@ -16,7 +16,6 @@
 #include "bench.h"
 #include "gmem_util.h"
 
-#define PCI_DEVICES	"/sys/bus/pci/devices"
 #define MAX_FIGURES	64
 
 static struct figure {
@@ -80,16 +79,21 @@ uint64_t bench_median(uint64_t *v, size_t nr)
 
 /* --- the driver ------------------------------------------------------------- */
 
-bool bench_load_driver(void)
+bool bench_load(const char *module)
 {
-	int fd = open("/modules/gmem_npu.ko", O_RDONLY | O_CLOEXEC);
+	int fd = open(module, O_RDONLY | O_CLOEXEC);
 
 	if (fd < 0)
 		return false;
 	if (syscall(SYS_finit_module, fd, "", 0) && errno != EEXIST)
-		bench_die("cannot load the driver: %m");
+		bench_die("cannot load %s: %m", module);
 	close(fd);
 	return true;
+}
+
+bool bench_load_driver(void)
+{
+	return bench_load("/modules/gmem_npu.ko");
 }
 
 /* --- the instruction counter ---------------------------------------------- */
@@ -102,8 +106,7 @@ static long long pci_number(const char *device, const char *file)
 	return gmem_read_number(path);
 }
 
-/* The lowest address among the accelerators. */
-static void find_npu(char *found, size_t len)
+void bench_find_npu(char *found, size_t len, bool last)
 {
 	struct dirent *entry;
 	DIR *dir;
@@ -116,7 +119,8 @@ static void find_npu(char *found, size_t len)
 		if (pci_number(entry->d_name, "vendor") != NPU_PCI_VENDOR ||
 		    pci_number(entry->d_name, "device") != NPU_PCI_DEVICE)
 			continue;
-		if (!found[0] || strcmp(entry->d_name, found) < 0)
+		if (!found[0] ||
+		    (strcmp(entry->d_name, found) < 0) != last)
 			snprintf(found, len, "%s", entry->d_name);
 	}
 	closedir(dir);
@@ -132,7 +136,7 @@ void bench_counter_open(void)
 	void *regs;
 	int fd;
 
-	find_npu(device, sizeof(device));
+	bench_find_npu(device, sizeof(device), false);
 	/* Busy when it has a driver, which has enabled it then. */
 	snprintf(path, sizeof(path), PCI_DEVICES "/%s/enable", device);
 	fd = open(path, O_WRONLY);

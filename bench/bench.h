@@ -27,8 +27,14 @@ void bench_print(void);
 /* Sorts @v. */
 uint64_t bench_median(uint64_t *v, size_t nr);
 
-/* Load the driver, unless it is there; false if there is none to load. */
+/* Load a module, unless it is there; false if there is none to load. */
+bool bench_load(const char *module);
 bool bench_load_driver(void);
+
+#define PCI_DEVICES	"/sys/bus/pci/devices"
+
+/* The lowest, or the highest, PCI address of an accelerator. */
+void bench_find_npu(char *found, size_t len, bool last);
 
 /*
  * Instructions that the machine has executed: a register of the first

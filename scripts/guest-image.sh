@@ -22,9 +22,11 @@ lock "guest-$VARIANT"
 
 mapfile -t modules < <(find "$KERNEL/drivers/gmem-sample-npu" -name '*.ko' \
 	2>/dev/null)
+# Programs load it themselves.
+mapfile -t peers < <(find "$BUILD/peer/$VARIANT" -name 'npu_hmm.ko' 2>/dev/null)
 cd "$ROOT"
 want=$(hash_tree "$SELFTEST" bench include/uapi drivers/gmem-sample-npu \
-	scripts/guest scripts/guest-image.sh "${modules[@]}")
+	scripts/guest scripts/guest-image.sh "${modules[@]}" "${peers[@]}")
 stamp_ok "$STAMP" "$want" && [ -f "$IMAGE" ] && exit 0
 
 # compile DIR OUTPUT: by the Makefile there, which leaves the names of its
@@ -49,24 +51,27 @@ say BUILD "programs of the guest"
 	compile bench "$OUT/bench"
 )
 
-# install_programs DIR FROM: the programs that FROM/list names go to /DIR.
+# install_programs DIR FROM [LIST]: the programs that FROM/LIST names, with
+# arguments after them, go to /DIR.
 install_programs()
 {
-	local names
+	local names list=$2/${3:-list}
 
-	[ -f "$2/list" ] || return 0
-	mapfile -t names < "$2/list"
-	cp "$2/list" "${names[@]/#/$2/}" "$root/$1/"
+	[ -f "$list" ] || return 0
+	mapfile -t names < <(cut -d' ' -f1 "$list")
+	cp "${names[@]/#/$2/}" "$root/$1/"
+	cp "$list" "$root/$1/list"
 }
 
 say PACK "${IMAGE#"$ROOT"/}"
 root=$OUT/$VARIANT.root
 rm -rf "$root"
-mkdir -p "$root"/{bin,dev,tests,demos,bench,modules,data}
+mkdir -p "$root"/{bin,dev,tests,demos,bench,peer,modules,data}
 cp /bin/busybox "$root/bin/"
 cp scripts/guest/init "$root/init"
 install_programs tests "$OUT/selftest"
 install_programs bench "$OUT/bench"
+install_programs peer "$OUT/bench" peer-list
 if [ -x "$OUT/selftest/gmem-demo" ]; then
 	cp "$OUT/selftest/gmem-demo" "$root/demos/"
 	echo gmem-demo > "$root/demos/list"
@@ -78,6 +83,7 @@ for module in "${modules[@]}"; do
 	cp "$module" "$root/modules/"
 	basename "$module" .ko >> "$root/modules/list"
 done
+[ ${#peers[@]} = 0 ] || cp "${peers[@]}" "$root/modules/"
 chmod -R u=rwX,go=rX "$root"
 find "$root" -exec touch -h -d @0 {} +
 (

@@ -26,6 +26,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifndef NPU_DEV
+#define NPU_DEV		"/dev/gmem-npu"
+#endif
+
 /* Where devices are looked for; a device that comes back has a new number. */
 #define NPU_NUMBERS	256
 #define NPU_MAX		8
@@ -88,7 +92,7 @@ uint64_t gmem_random(uint64_t *state)
 
 static void npu_path(char *path, size_t len, unsigned int number)
 {
-	snprintf(path, len, "/dev/gmem-npu%u", number);
+	snprintf(path, len, NPU_DEV "%u", number);
 }
 
 /* The numbers of all devices, ascending, and how many there are. */
