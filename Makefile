@@ -35,9 +35,17 @@ shell: kernel qemu ## boot to a prompt with the NPUs there
 .PHONY: bench-smoke
 bench-smoke: kernel-bench kernel-plain qemu ## benchmarks in exact time, twice, against the unpatched kernel
 	@$(S)/deps.sh guest
+	@$(S)/peer-build.sh bench
 	@$(S)/guest-image.sh bench
 	@$(S)/guest-image.sh plain
 	@$(S)/guest-bench.sh
+
+.PHONY: bench-quick
+bench-quick: kernel-bench qemu ## those of moves and faults alone, against a driver without GMEM
+	@$(S)/deps.sh guest
+	@$(S)/peer-build.sh bench
+	@$(S)/guest-image.sh bench
+	@$(S)/guest-bench.sh quick
 
 ##@ Test
 

@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The sample driver on GMEM against npu-hmm, a driver of the same accelerator
+ * on migrate_vma and hmm_range_fault(): one each, in one boot, doing the same.
+ * A figure is printed twice, as gmem.NAME and as hmm.NAME.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "bench.h"
+#include "peer.h"
+
+#define PIECES	16
+#define LEN	(PIECES * SZ_2M)
+#define SAMPLES	21
+
+struct driver {
+	const char *name;
+	bool peer;
+	struct npu npu;
+};
+
+static void check(int err, const char *what)
+{
+	if (err)
+		bench_die("%s: %s", what, strerror(err));
+}
+
+static void stats(struct driver *d, struct npu_stats *out)
+{
+	check(_npu_stats(&d->npu, out), "GMEM_NPU_STATS");
+}
+
+static uint64_t count(const struct npu_stats *a, const struct npu_stats *b,
+		      unsigned int counter)
+{
+	return b->c[counter] - a->c[counter];
+}
+
+static void expect(const char *what, uint64_t value, uint64_t expected)
+{
+	if (value != expected)
+		bench_die("%s: %llu, not %llu", what,
+			  (unsigned long long)value,
+			  (unsigned long long)expected);
+}
+
+/* Memory of which the device may take pages, every byte of it written. */
+static void map(const struct driver *d, struct gmem_buf *buf, size_t len,
+		int advice)
+{
+	size_t i;
+
+	check(_gmem_map(buf, len, SZ_2M, 0, PROT_READ | PROT_WRITE,
+			d->peer ? 0 : MAP_PEER_SHARED), "mmap");
+	check(madvise(buf->p, len, advice) ? errno : 0, "madvise");
+	for (i = 0; i < len; i += SZ_4K)
+		gmem_pattern(buf->p + i, SZ_4K, i);
+}
+
+static void expect_data(const struct gmem_buf *buf, uint64_t added)
+{
+	static uint64_t want[SZ_4K / sizeof(uint64_t)];
+	size_t i, at;
+
+	for (i = 0; i < buf->len; i += SZ_4K) {
+		gmem_pattern(want, SZ_4K, i);
+		if (i % SZ_2M == 0)
+			want[0] += added;
+		at = gmem_diff(want, buf->p + i, SZ_4K);
+		if (at != SZ_4K)
+			bench_die("byte %zu differs", i + at);
+	}
+}
+
+static void expect_on_dev(const struct driver *d, const void *p, size_t len,
+			  size_t pages)
+{
+	expect("pages on the device",
+	       d->peer ? peer_pages_on_dev(p, len) :
+			 gmem_pages_on(p, len, d->npu.hnid), pages);
+}
+
+static void prefetch(struct driver *d, const struct gmem_buf *buf, bool to_dev)
+{
+	int err;
+
+	if (d->peer)
+		err = _peer_prefetch(&d->npu, buf->p, buf->len, to_dev);
+	else
+		err = _hmadvise(to_dev ? d->npu.hnid : GMEM_ANY_NODE, buf->p,
+				buf->len, HMADV_PREFETCH);
+	check(err, "prefetch");
+}
+
+static void figure(const struct driver *d, double value, const char *unit,
+		   const char *name)
+{
+	bench_figure(value, unit, "%s.%s", d->name, name);
+}
+
+/* --- 2 MiB -------------------------------------------------------------------- */
+
+/* A job that touches one word of each huge page. */
+static void measure_faults(struct driver *d)
+{
+	static uint64_t link[PIECES], stall[PIECES];
+	struct npu_stats before, after;
+	struct npu_result result;
+	struct gmem_buf buf;
+	double link_ns, stall_ns;
+	int i;
+
+	map(d, &buf, LEN, MADV_HUGEPAGE);
+	for (i = 0; i < PIECES; i++) {
+		stats(d, &before);
+		check(_npu_atomic_add(&d->npu, (void *)(buf.p + i * SZ_2M), 7,
+				      1, &result), "job");
+		stats(d, &after);
+		expect("bytes", count(&before, &after, NPU_STAT_COPY_TO_DEV),
+		       SZ_2M);
+		expect("faults", result.faults, 1);
+		link[i] = count(&before, &after, NPU_STAT_LINK_NS);
+		stall[i] = count(&before, &after, NPU_STAT_STALL_NS);
+	}
+	expect_on_dev(d, buf.p, LEN, LEN / SZ_4K);
+	expect_data(&buf, 7);
+	gmem_unmap(&buf);
+	link_ns = bench_median(link, PIECES);
+	stall_ns = bench_median(stall, PIECES);
+	figure(d, 100 * link_ns / stall_ns, "%", "p1.copy-share");
+	figure(d, stall_ns, "ns", "p1.fault");
+}
+
+static void report(struct driver *d, const struct npu_stats *before,
+		   const struct npu_stats *after, unsigned int direction,
+		   const char *what)
+{
+	char name[40];
+
+	expect("bytes", count(before, after, direction), LEN);
+	snprintf(name, sizeof(name), "p3.%s", what);
+	figure(d, (double)(after->insn - before->insn) / PIECES,
+	       "instructions/2MiB", name);
+	snprintf(name, sizeof(name), "p2.%s", what);
+	figure(d, 100.0 * count(before, after, NPU_STAT_LINK_NS) /
+	       (after->time_ns - before->time_ns), "%", name);
+}
+
+static void measure_prefetch(struct driver *d, int advice, const char *pages)
+{
+	struct npu_stats before, after;
+	struct gmem_buf buf;
+	char name[32];
+
+	map(d, &buf, LEN, advice);
+	stats(d, &before);
+	prefetch(d, &buf, true);
+	stats(d, &after);
+	expect_on_dev(d, buf.p, LEN, LEN / SZ_4K);
+	snprintf(name, sizeof(name), "prefetch-to-dev%s", pages);
+	report(d, &before, &after, NPU_STAT_COPY_TO_DEV, name);
+
+	stats(d, &before);
+	prefetch(d, &buf, false);
+	stats(d, &after);
+	expect_on_dev(d, buf.p, LEN, 0);
+	snprintf(name, sizeof(name), "prefetch-to-host%s", pages);
+	report(d, &before, &after, NPU_STAT_COPY_FROM_DEV, name);
+	expect_data(&buf, 0);
+	gmem_unmap(&buf);
+}
+
+/* The fault path without a device that waits, and the way back by the CPU. */
+static void measure_touch(struct driver *d)
+{
+	struct npu_stats before, after;
+	struct gmem_buf buf;
+	uint64_t done;
+	size_t i;
+
+	map(d, &buf, LEN, MADV_HUGEPAGE);
+	stats(d, &before);
+	check(_npu_touch(&d->npu, buf.p, LEN, true, &done), "GMEM_NPU_TOUCH");
+	stats(d, &after);
+	expect_on_dev(d, buf.p, LEN, LEN / SZ_4K);
+	report(d, &before, &after, NPU_STAT_COPY_TO_DEV, "fault-to-dev");
+
+	stats(d, &before);
+	for (i = 0; i < LEN; i += SZ_4K)
+		(void)*(volatile char *)(buf.p + i);
+	stats(d, &after);
+	report(d, &before, &after, NPU_STAT_COPY_FROM_DEV, "fault-to-host");
+	expect_data(&buf, 0);
+	gmem_unmap(&buf);
+}
+
+/* --- 4 KiB -------------------------------------------------------------------- */
+
+static uint64_t touch_insn(struct driver *d, const void *p, size_t len)
+{
+	uint64_t start = bench_insn();
+
+	check(_npu_touch(&d->npu, p, len, true, NULL), "GMEM_NPU_TOUCH");
+	return bench_insn() - start;
+}
+
+static uint64_t job_insn(struct driver *d, void *p, uint64_t faults)
+{
+	struct npu_result result;
+	uint64_t start = bench_insn();
+
+	check(_npu_atomic_add(&d->npu, p, 1, 1, &result), "job");
+	start = bench_insn() - start;
+	expect("faults", result.faults, faults);
+	return start;
+}
+
+/*
+ * A page that is alone in its mapping.  p4.job is what a job takes longer when
+ * it faults for the page: interrupt, worker, fault and answer.  p4.fault is the
+ * fault alone, from an ioctl of which the ioctl is taken off and, as from the
+ * way home, @copy: what waits for a copy of one page and what the DMA API does.
+ */
+static void measure_small(struct driver *d, uint64_t copy)
+{
+	static uint64_t fault[SAMPLES], job[SAMPLES], recall[SAMPLES];
+	volatile uint64_t *word;
+	struct gmem_buf buf;
+	uint64_t value;
+	int i;
+
+	map(d, &buf, SZ_4K, MADV_NOHUGEPAGE);
+	word = (volatile uint64_t *)buf.p;
+	for (i = 0; i < SAMPLES; i++) {
+		value = *word;
+		job[i] = job_insn(d, buf.p, 1);
+		job[i] -= job_insn(d, buf.p, 0);
+		expect_on_dev(d, buf.p, SZ_4K, 1);
+		expect("sum", *word - value, 2);
+		expect_on_dev(d, buf.p, SZ_4K, 0);
+
+		fault[i] = touch_insn(d, buf.p, SZ_4K);
+		fault[i] -= touch_insn(d, buf.p, 0);
+		expect_on_dev(d, buf.p, SZ_4K, 1);
+		recall[i] = bench_insn();
+		value = *word - value;
+		recall[i] = bench_insn() - recall[i];
+		expect("sum", value, 2);
+		expect_on_dev(d, buf.p, SZ_4K, 0);
+	}
+	gmem_unmap(&buf);
+	figure(d, bench_median(job, SAMPLES), "instructions", "p4.job");
+	figure(d, bench_median(fault, SAMPLES) - copy, "instructions",
+	       "p4.fault");
+	figure(d, bench_median(recall, SAMPLES) - copy, "instructions",
+	       "p4.recall");
+}
+
+static uint64_t measure_copy(struct driver *peer)
+{
+	static uint64_t insn[SAMPLES];
+	int i;
+
+	for (i = 0; i < SAMPLES; i++)
+		check(_peer_copy(&peer->npu, SZ_4K, &insn[i]), "copy");
+	return bench_median(insn, SAMPLES);
+}
+
+int main(void)
+{
+	struct driver drivers[] = {
+		{ .name = "gmem" },
+		{ .name = "hmm", .peer = true },
+	};
+	unsigned int i;
+	uint64_t copy;
+
+	if (!bench_load_driver() || npu_count() < 2 || !peer_bind_last()) {
+		printf("# SKIP not two accelerators with a driver each\n");
+		return BENCH_SKIP;
+	}
+	check(_npu_open(&drivers[0].npu, 0), "/dev/gmem-npu0");
+	check(_peer_open(&drivers[1].npu, 0), "/dev/hmm-npu0");
+	bench_counter_open();
+	for (i = 0; i < 2; i++)
+		check(_npu_attach(&drivers[i].npu, 0), "attach");
+	copy = measure_copy(&drivers[1]);
+	bench_figure(copy, "instructions", "p4.copy");
+	for (i = 0; i < 2; i++) {
+		measure_faults(&drivers[i]);
+		measure_prefetch(&drivers[i], MADV_HUGEPAGE, "");
+		measure_prefetch(&drivers[i], MADV_NOHUGEPAGE, "-4k");
+		measure_touch(&drivers[i]);
+		measure_small(&drivers[i], copy);
+		npu_close(&drivers[i].npu);
+	}
+	bench_print();
+	return 0;
+}
