@@ -75,11 +75,11 @@ allowed()
 	SPACING) [[ $line =~ FIXTURE_DATA\([a-z_]+\)\ \*self ]] ;;
 	# Assertions have to be macros, so that a failure names its line.
 	MACRO_ARG_REUSE) [[ $line =~ ^#define\ (ASSERT_|EXPECT_|TEST_|MATRIX_OPS) ]] ;;
-	# One list of names makes declarations, a table and tests.
-	COMPLEX_MACRO | TRAILING_SEMICOLON) [[ $line =~ ^#define\ MATRIX_ ]] ;;
+	# One list of names makes declarations, a table and tests; one macro a test.
+	COMPLEX_MACRO | TRAILING_SEMICOLON)
+		[[ $line =~ ^#define\ (MATRIX_|NTH_TEST\() ]]
+		;;
 	MACRO_WITH_FLOW_CONTROL) [[ $line =~ ^#define\ GMEM_TEST_MAIN\( ]] ;;
-	# A macro that is a whole test.
-	COMPLEX_MACRO) [[ $line =~ ^#define\ NTH_TEST\( ]] ;;
 	# A word of a message for people that is also a function's name.
 	EMBEDDED_FUNCTION_NAME) ;;
 	# Takes it for an array of characters; it is an argument vector.

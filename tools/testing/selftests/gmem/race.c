@@ -49,7 +49,7 @@ struct race {
 	struct worker worker[WORKERS];
 	uint64_t seed;
 	uint64_t rnd;		/* of the disturber */
-	bool stream;		/* someone moves it all to and fro */
+	bool stream;		/* someone moves all of it back and forth */
 	uint64_t streamed;	/* how often */
 	bool lossy;		/* pages may become zero */
 	bool faults;		/* accesses may fail */
