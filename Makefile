@@ -103,6 +103,15 @@ soak: kernel$(if $(filter debug,$(KERNEL)),-debug) qemu ## random operations aga
 		guest.seconds=$(or $(SECONDS),600) \
 		$(addprefix guest.seed=,$(SEED))
 
+.PHONY: matrix
+matrix: kernel qemu ## all cells of the operation matrix (by hand), for Documentation/
+	@$(S)/deps.sh guest
+	@$(S)/guest-image.sh base
+	@TIMEOUT=7200 $(S)/stage.sh matrix $(LOG)/matrix.out \
+		$(S)/guest-boot.sh matrix base test guest.only=matrix \
+		guest.scale=100 guest.timeout=6600
+	@$(S)/matrix-doc.sh $(LOG)/matrix.out
+
 # What has several threads at work at a time.
 RACES := race,evict,lifecycle,random,matrix
 
