@@ -319,7 +319,8 @@ static int gm_freeze_pmd(struct gm_piece *p)
 	if (!gm_folio_ours(folio, 1))
 		goto unlock_folio;
 
-	pmd = pmdp_huge_clear_flush(p->vma, p->start, p->pmd);
+	/* Not none: who looks without the lock must not find a hole. */
+	pmd = pmdp_invalidate(p->vma, p->start, p->pmd);
 	if (!folio_ref_freeze(folio, 1)) {
 		set_pmd_at(mm, p->start, p->pmd, pmd);
 		goto unlock_folio;

@@ -16,6 +16,7 @@
  * that needs neither a wait for a block nor memory from reclaim: the thread owns
  * several blocks meanwhile.
  */
+#include <linux/hugetlb.h>
 #include <linux/memcontrol.h>
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
@@ -94,10 +95,13 @@ static struct folio *gm_home_folio(struct gm_homecoming *h, unsigned long addr,
 	return folio;
 }
 
-/* May [start, start + 2M) become a huge page, going by policy? */
+/*
+ * May [start, start + 2M) become a huge page, going by policy?  Elsewhere than on
+ * x86 a PMD must not change from a table to a page without being none between.
+ */
 static bool gm_home_huge_ok(const struct gm_homecoming *h)
 {
-	return h->nr == HPAGE_PMD_NR && !userfaultfd_armed(h->vma) &&
+	return IS_ENABLED(CONFIG_X86) && h->nr == HPAGE_PMD_NR && !userfaultfd_armed(h->vma) &&
 	       thp_vma_allowable_order(h->vma, h->vma->vm_flags,
 				       TVA_IN_PF | TVA_ENFORCE_SYSFS,
 				       HPAGE_PMD_ORDER);
@@ -262,22 +266,32 @@ static bool gm_table_all_markers(pte_t *ptep)
 	return true;
 }
 
-static void gm_home_map_huge(struct gm_homecoming *h, pmd_t *pmdp,
-			     struct folio *folio)
+/* Return: what the PMD was, for its table to be freed. */
+static pmd_t gm_home_map_huge(struct gm_homecoming *h, pmd_t *pmdp,
+			      struct folio *folio)
 {
 	struct vm_area_struct *vma = h->vma;
 	struct mm_struct *mm = vma->vm_mm;
 	pmd_t pmd = mk_huge_pmd(folio_page(folio, 0), vma->vm_page_prot);
+	pmd_t old;
 
 	pmd = pmd_mksoft_dirty(pmd_mkdirty(pmd));
 	pmd = maybe_pmd_mkwrite(pmd, vma);
 	folio_add_new_anon_rmap(folio, vma, h->start, RMAP_EXCLUSIVE);
 	folio_add_lru_vma(folio, vma);
 	pgtable_trans_huge_deposit(mm, pmdp, h->table);
-	set_pmd_at(mm, h->start, pmdp, pmd);
+	/*
+	 * In one step: who looks without the lock, such as zap, must not take
+	 * the range for a hole.  There is no present PTE in the old table, so no
+	 * TLB has anything from it but the way to it.
+	 */
+	old = pmdp_establish(vma, h->start, pmdp, pmd);
+	flush_tlb_range(vma, h->start, h->start + HPAGE_PMD_SIZE);
+	pmdp_get_lockless_sync();
 	update_mmu_cache_pmd(vma, h->addr, pmdp);
 	add_mm_counter(mm, MM_ANONPAGES, HPAGE_PMD_NR);
 	deferred_split_folio(folio, false);
+	return old;
 }
 
 /*
@@ -312,9 +326,7 @@ static int gm_home_set_pmd(struct gm_homecoming *h)
 	if (userfaultfd_armed(vma) || !gm_table_all_markers(ptep))
 		goto unlock_pte;
 
-	old = pmdp_collapse_flush(vma, h->start, pmdp);
-	pmdp_get_lockless_sync();
-	gm_home_map_huge(h, pmdp, folio);
+	old = gm_home_map_huge(h, pmdp, folio);
 	h->table = NULL;
 	h->move->nr = 0;
 	vm_object_clear_valid(&h->as->vmo, h->block, 0, HPAGE_PMD_NR);

@@ -582,6 +582,39 @@ TEST_F(race, uffd_move)
 	close(fd);
 }
 
+static void *prefetch_one(void *arg)
+{
+	struct race *race = arg;
+
+	_hmadvise(race->npu[0].hnid, race->buf.p, SZ_2M, HMADV_PREFETCH);
+	return NULL;
+}
+
+/*
+ * MADV_DONTNEED comes while the range moves, home or away.  What it drops is
+ * gone: it must not take the range for a hole and leave the data in it.
+ */
+TEST_F(race, dontneed_is_final)
+{
+	struct race *race = &self->race;
+	unsigned int i, rounds = gmem_scaled(150);
+	pthread_t thread;
+
+	for (i = 0; i < rounds; i++) {
+		gmem_pattern(race->buf.p, SZ_2M, race->seed + i);
+		if (i % 2)
+			hmadvise(race->npu[0].hnid, race->buf.p, SZ_2M,
+				 HMADV_PREFETCH);
+		ASSERT_EQ(0, pthread_create(&thread, NULL, i % 2 ? read_one :
+					    prefetch_one, race));
+		usleep(gmem_random(&race->rnd) % 1000);
+		ASSERT_EQ(0, madvise(race->buf.p, SZ_2M, MADV_DONTNEED));
+		ASSERT_EQ(0, pthread_join(thread, NULL));
+		ASSERT_ZERO(race->buf.p, SZ_2M);
+		ASSERT_EQ(0, madvise(race->buf.p, SZ_2M, MADV_DONTNEED));
+	}
+}
+
 static void disturb_unshare(struct race *race)
 {
 	size_t len;
