@@ -365,7 +365,7 @@ static int gm_fault_wait(struct gm_fault_state *f, int why)
 			lru_add_drain();
 		return 0;
 	case -ENOSPC:
-		if (++f->retries >= GM_FAULT_RETRIES || !hnode ||
+		if (++f->tries >= GM_FAULT_TRIES || !hnode ||
 		    gm_wait_for_space(hnode, gm_hnode_unit(hnode)))
 			f->remote = true;
 		return 0;
