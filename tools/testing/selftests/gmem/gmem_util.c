@@ -18,6 +18,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/swap.h>
 #include <sys/syscall.h>
@@ -461,6 +462,15 @@ void gmem_pattern(void *p, size_t len, uint64_t seed)
 
 	for (i = 0; i < len / sizeof(*w); i++)
 		w[i] = (seed + i + 1) * 0x9e3779b97f4a7c15ULL;
+}
+
+void gmem_fill(void *p, size_t len, uint64_t v)
+{
+	uint64_t *w = p;
+	size_t i;
+
+	for (i = 0; i < len / sizeof(*w); i++)
+		w[i] = v;
 }
 
 uint64_t gmem_sum(const void *p, size_t len)
@@ -941,6 +951,28 @@ void gmem_disk_close(int fd, int id)
 {
 	close(fd);
 	zram_remove(id);
+}
+
+int _gmem_fs_mount(void)
+{
+	char disk[32], command[80];
+	int id;
+
+	if (!access(GMEM_FS_DISK, F_OK))
+		return 0;
+	id = zram_add(64 * SZ_1M);
+	if (id < 0)
+		return -id;
+	snprintf(disk, sizeof(disk), "/dev/zram%d", id);
+	snprintf(command, sizeof(command), "mke2fs -F -b 4096 %s > /dev/null",
+		 disk);
+	if (mkdir(GMEM_FS, 0700) || system(command) ||
+	    mount(disk, GMEM_FS, "ext4", 0, NULL) ||
+	    symlink(disk, GMEM_FS_DISK)) {
+		zram_remove(id);
+		return errno ? errno : EIO;
+	}
+	return 0;
 }
 
 int gmem_log_open(void)

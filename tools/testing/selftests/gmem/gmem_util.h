@@ -186,6 +186,8 @@ int _gmem_map_shape(struct gmem_buf *buf, const struct gmem_shape *shape);
 
 /* Fill with 64-bit words that depend on @seed; @len is a multiple of 8. */
 void gmem_pattern(void *p, size_t len, uint64_t seed);
+/* Fill with one 64-bit word, as the device does. */
+void gmem_fill(void *p, size_t len, uint64_t v);
 uint64_t gmem_sum(const void *p, size_t len);
 /* The first byte where two buffers differ, @len when there is none. */
 size_t gmem_diff(const void *a, const void *b, size_t len);
@@ -267,6 +269,11 @@ int _gmem_swap_on(void);
 /* A block device of its own that takes O_DIRECT; -errno or a descriptor. */
 int gmem_disk_open(size_t size, int *id);
 void gmem_disk_close(int fd, int id);
+
+/* Mount a file system that has a disk of its own, once. */
+#define GMEM_FS			"/tmp/gmem-fs"
+#define GMEM_FS_DISK		"/tmp/gmem-fs-disk"
+int _gmem_fs_mount(void);
 
 /* The kernel log from here on. */
 int gmem_log_open(void);
