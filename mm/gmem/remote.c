@@ -11,9 +11,11 @@
  */
 #include <linux/dma-mapping.h>
 #include <linux/hmm.h>
+#include <linux/hugetlb.h>
 #include <linux/mmu_notifier.h>
 #include <linux/pgtable.h>
 #include <linux/rmap.h>
+#include <linux/secretmem.h>
 #include <linux/slab.h>
 #include <linux/swap.h>
 #include <linux/swapops.h>
@@ -218,29 +220,13 @@ static int gm_window_map(struct gm_window *w, unsigned long addr, bool write,
 	return ret == -EEXIST ? 0 : ret;
 }
 
-/*
- * Would a fault have to wait for user space?  This one cannot: it is taken with
- * the mmap lock held throughout, by a thread that serves other faults too.
- */
-static bool gm_fault_needs_user(struct vm_area_struct *vma, unsigned long addr,
-				bool write)
+/* With this PTE: a fault that must be resolved by userfaultfd? */
+static bool gm_pte_needs_user(struct vm_area_struct *vma, pte_t pte, bool write)
 {
-	pmd_t *pmd = mm_find_pmd(vma->vm_mm, addr);
-	bool missing = userfaultfd_missing(vma);
-	pte_t *ptep, pte;
-	pmd_t pmdval;
+	/* Whether the file has the page would take longer to find out. */
+	bool missing = userfaultfd_missing(vma) || userfaultfd_minor(vma);
 
 	write &= userfaultfd_wp(vma);
-	pmdval = pmd ? pmdp_get_lockless(pmd) : __pmd(0);
-	if (pmd_none(pmdval))
-		return missing;
-	if (pmd_trans_huge(pmdval))
-		return write && pmd_uffd_wp(pmdval);
-	ptep = pte_offset_map(pmd, addr);
-	if (!ptep)
-		return false;
-	pte = ptep_get_lockless(ptep);
-	pte_unmap(ptep);
 	if (pte_none(pte))
 		return missing;
 	if (pte_present(pte))
@@ -248,6 +234,83 @@ static bool gm_fault_needs_user(struct vm_area_struct *vma, unsigned long addr,
 	if (pte_marker_uffd_wp(pte))
 		return missing || write;
 	return write && pte_swp_uffd_wp_any(pte);
+}
+
+static bool gm_hugetlb_needs_user(struct vm_area_struct *vma,
+				  unsigned long addr, bool write)
+{
+	struct hstate *h = hstate_vma(vma);
+	pte_t *ptep, pte = __pte(0);
+
+	addr &= huge_page_mask(h);
+	hugetlb_vma_lock_read(vma);
+	ptep = hugetlb_walk(vma, addr, huge_page_size(h));
+	if (ptep)
+		pte = huge_ptep_get(vma->vm_mm, addr, ptep);
+	hugetlb_vma_unlock_read(vma);
+	return gm_pte_needs_user(vma, pte, write);
+}
+
+/*
+ * Would a fault have to wait for user space?  This one cannot: it is taken with
+ * the mmap lock held throughout, by a thread that serves other faults too.
+ */
+static bool gm_fault_needs_user(struct vm_area_struct *vma, unsigned long addr,
+				bool write)
+{
+	pmd_t *pmd, pmdval;
+	pte_t *ptep, pte;
+
+	if (is_vm_hugetlb_page(vma))
+		return gm_hugetlb_needs_user(vma, addr, write);
+	pmd = mm_find_pmd(vma->vm_mm, addr);
+	pmdval = pmd ? pmdp_get_lockless(pmd) : __pmd(0);
+	if (pmd_none(pmdval))
+		return gm_pte_needs_user(vma, __pte(0), write);
+	if (pmd_trans_huge(pmdval))
+		return write && userfaultfd_wp(vma) && pmd_uffd_wp(pmdval);
+	ptep = pte_offset_map(pmd, addr);
+	if (!ptep)
+		return false;
+	pte = ptep_get_lockless(ptep);
+	pte_unmap(ptep);
+	return gm_pte_needs_user(vma, pte, write);
+}
+
+/*
+ * Find the page as it is mapped for the CPU, after a fault if need be.  There is
+ * no reference to it: @seq tells whether it is still the one.
+ */
+static int gm_remote_page(struct gm_window *w, struct vm_area_struct *vma,
+			  unsigned long addr, bool write, unsigned long seq,
+			  struct page **page)
+{
+	unsigned long pfn = 0;
+	struct hmm_range range = {
+		.notifier = &w->notifier,
+		.notifier_seq = seq,
+		.start = addr,
+		.end = addr + PAGE_SIZE,
+		.hmm_pfns = &pfn,
+		.default_flags = HMM_PFN_REQ_FAULT |
+				 (write ? HMM_PFN_REQ_WRITE : 0),
+	};
+	int ret;
+
+	/* HMM refuses a mapping that is for writing only. */
+	if (!(vma->vm_flags & VM_READ)) {
+		ret = get_user_pages_remote(vma->vm_mm, addr, 1, FOLL_WRITE,
+					    page, NULL);
+		if (ret != 1)
+			return ret ?: -EFAULT;
+		put_page(*page);
+		return 0;
+	}
+	ret = hmm_range_fault(&range);
+	if (ret)
+		return ret == -EBUSY ? -EAGAIN : ret;
+	*page = hmm_pfn_to_page(pfn);
+	return 0;
 }
 
 /**
@@ -267,31 +330,27 @@ int gm_remote_map(struct gm_context *ctx, struct vm_area_struct *vma,
 		  unsigned long addr, bool write)
 {
 	struct gm_window *w = xa_load(&ctx->windows, gm_window_index(addr));
-	unsigned long pfn = 0;
-	struct hmm_range range = {
-		.start = addr,
-		.end = addr + PAGE_SIZE,
-		.hmm_pfns = &pfn,
-		.default_flags = HMM_PFN_REQ_FAULT |
-				 (write ? HMM_PFN_REQ_WRITE : 0),
-	};
+	struct page *page;
+	unsigned long seq;
 	int ret;
 
 	if (!w)
 		return -ENOLINK;
+	/* What may be written may be read, and is then mapped for both. */
+	write |= !(vma->vm_flags & VM_READ);
+	/* Like get_user_pages(): nothing but the process sees these. */
+	if (vma_is_secretmem(vma))
+		return -EFAULT;
 	if (userfaultfd_armed(vma) && gm_fault_needs_user(vma, addr, write))
 		return -EFAULT;
 	ret = ctx->gdev->mmu->pmap_prepare(ctx, addr, addr + PAGE_SIZE, 0);
 	if (ret)
 		return ret;
 
-	range.notifier = &w->notifier;
-	range.notifier_seq = mmu_interval_read_begin(&w->notifier);
-	ret = hmm_range_fault(&range);
-	if (ret)
-		return ret == -EBUSY ? -EAGAIN : ret;
-	ret = gm_window_map(w, addr, write, hmm_pfn_to_page(pfn),
-			    range.notifier_seq);
+	seq = mmu_interval_read_begin(&w->notifier);
+	ret = gm_remote_page(w, vma, addr, write, seq, &page);
+	if (!ret)
+		ret = gm_window_map(w, addr, write, page, seq);
 	if (!ret && ctx->gdev->hnode)
 		gm_stat_add(ctx->gdev->hnode, GM_STAT_REMOTE, 1);
 	return ret;
