@@ -218,6 +218,24 @@ struct gm_mmu {
 				   unsigned int nr);
 
 	/**
+	 * @harvest_accessed: Has the device used a page of [@start, @end)
+	 * since this was last asked with @clear?
+	 *
+	 * Optional.  Reclaim asks it about host pages that are mapped for the
+	 * device; without it, or when the answer is no, a page that the CPU
+	 * does not use either is taken away and the device faults.  Called
+	 * under the map lock and, other than all the rest, a page table lock:
+	 * must not sleep, allocate or wait for the device.  With @clear a later
+	 * use must be found again: when cached translations hide it, the
+	 * driver starts an invalidation that nobody waits for.  A use that is
+	 * not found costs time, never data.
+	 *
+	 * Return: true when it has.  For what is not mapped, false.
+	 */
+	bool (*harvest_accessed)(struct gm_context *ctx, unsigned long start,
+				 unsigned long end, bool clear);
+
+	/**
 	 * @copy: Start copying @nr pieces on an engine of @gdev.  @segs is only
 	 * valid during the call; the host side is mapped for DMA, both ways,
 	 * until @fence is signalled.

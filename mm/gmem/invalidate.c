@@ -413,9 +413,46 @@ static void gm_inval_release(struct mmu_notifier *mn, struct mm_struct *mm)
 	mutex_unlock(&ctx->map_lock);
 }
 
+/*
+ * Does the device use host pages of [start, end)?  The caller has a page table
+ * lock, and so cannot wait for the map lock.  Who has that is changing what the
+ * device uses, mostly because it asked for it.
+ */
+static int gm_inval_young(struct mmu_notifier *mn, unsigned long start,
+			  unsigned long end, bool clear)
+{
+	struct gm_context *ctx = container_of(mn, struct gm_context, notifier);
+	const struct gm_mmu *mmu = ctx->gdev->mmu;
+	bool young;
+
+	/* To miss one that is being made costs a fault at most. */
+	if (!mmu->harvest_accessed || data_race(xa_empty(&ctx->windows)))
+		return 0;
+	if (!mutex_trylock(&ctx->map_lock))
+		return 1;
+	young = !ctx->dead && mmu->harvest_accessed(ctx, start, end, clear);
+	mutex_unlock(&ctx->map_lock);
+	return young;
+}
+
+static int gm_inval_clear_young(struct mmu_notifier *mn, struct mm_struct *mm,
+				unsigned long start, unsigned long end)
+{
+	return gm_inval_young(mn, start, end, true);
+}
+
+static int gm_inval_test_young(struct mmu_notifier *mn, struct mm_struct *mm,
+			       unsigned long addr)
+{
+	return gm_inval_young(mn, addr, addr + PAGE_SIZE, false);
+}
+
 static const struct mmu_notifier_ops gm_notifier_ops = {
 	.invalidate_range_start = gm_inval_start,
 	.invalidate_range_end = gm_inval_end,
+	.clear_flush_young = gm_inval_clear_young,
+	.clear_young = gm_inval_clear_young,
+	.test_young = gm_inval_test_young,
 	.release = gm_inval_release,
 };
 
