@@ -289,6 +289,20 @@ static void npu_tlbi_wait(struct npu *npu, u64 ticket)
 	}
 }
 
+/* In reset nothing is cached, and the end of the reset counts it. */
+static u64 npu_tlbi_go(struct npu *npu, unsigned int id,
+		       const struct gm_range *range)
+{
+	lockdep_assert_held(&npu->tlbi_lock);
+
+	if (!npu->tlbi_off) {
+		npu_write(npu, NPU_REG_TLBI_START, range->start);
+		npu_write(npu, NPU_REG_TLBI_END, range->end);
+		npu_write(npu, NPU_REG_TLBI_GO, id);
+	}
+	return ++npu->tlbi_queued;
+}
+
 static u64 npu_tlbi_queue(struct npu *npu, unsigned int id,
 			  const struct gm_range *range)
 {
@@ -303,13 +317,7 @@ static u64 npu_tlbi_queue(struct npu *npu, unsigned int id,
 		if ((s64)(ticket - npu->tlbi_known) > 0)
 			npu->tlbi_known = ticket;
 	}
-	/* In reset nothing is cached, and the end of the reset counts it. */
-	if (!npu->tlbi_off) {
-		npu_write(npu, NPU_REG_TLBI_START, range->start);
-		npu_write(npu, NPU_REG_TLBI_END, range->end);
-		npu_write(npu, NPU_REG_TLBI_GO, id);
-	}
-	ticket = ++npu->tlbi_queued;
+	ticket = npu_tlbi_go(npu, id, range);
 	spin_unlock(&npu->tlbi_lock);
 	return ticket;
 }
@@ -341,6 +349,31 @@ void npu_tlb_invalidate(struct npu *npu, unsigned int id,
 	/* They complete in order: the last one stands for all. */
 	if (ticket)
 		npu_tlbi_wait(npu, ticket);
+}
+
+/**
+ * npu_tlb_forget() - have translations forgotten at some time soon
+ * @npu: device
+ * @id: hardware context
+ * @range: what to forget
+ *
+ * For what may be cached but had better not be.  When the device is behind with
+ * invalidations nothing happens.
+ *
+ * Context: Any but interrupts. Does not sleep.
+ */
+void npu_tlb_forget(struct npu *npu, unsigned int id,
+		    const struct gm_range *range)
+{
+	u64 half;
+
+	spin_lock(&npu->tlbi_lock);
+	half = npu->tlbi_queued - NPU_TLBI_DEPTH / 2;
+	if ((s64)(half - npu->tlbi_known) > 0 && npu_tlbi_done(npu, half))
+		npu->tlbi_known = half;
+	if (npu->tlbi_queued - npu->tlbi_known < NPU_TLBI_DEPTH)
+		npu_tlbi_go(npu, id, range);
+	spin_unlock(&npu->tlbi_lock);
 }
 
 /* --- errors ------------------------------------------------------------------ */

@@ -171,15 +171,19 @@ static void npu_pte_set(struct npu_table *table, unsigned int level,
 }
 
 /*
- * Clear the write bit.  The low byte of an entry has nothing but flags, and
- * all of them are known here, so that neither the entry needs to be read back
- * nor the address kept.  The device's accessed and dirty bits go with it; the
- * device sets them with compare and swap, so it cannot bring W back.
+ * The low byte of an entry has nothing but flags, and all of them are known
+ * here, so that neither the entry needs to be read back nor the address kept.
+ * The device's accessed and dirty bits go with it; the device sets them with
+ * compare and swap, so it cannot bring an old flag back.
  */
-static void npu_pte_protect(struct npu_table *table, unsigned int i)
+static void npu_pte_write_flags(struct npu_table *table, unsigned int i)
 {
-	table->flags[i] &= ~NPU_PTE_W;
 	writeb(table->flags[i], table->pte + i * sizeof(u64));
+}
+
+static bool npu_pte_accessed(const struct npu_table *table, unsigned int i)
+{
+	return readb(table->pte + i * sizeof(u64)) & NPU_PTE_A;
 }
 
 /*
@@ -205,42 +209,82 @@ static void npu_table_span(const struct npu_table *table, unsigned int level,
 		*last |= NPU_64K_ENTRIES - 1;
 }
 
-static void npu_table_clear(struct npu_table *table, unsigned int level,
+static bool npu_table_clear(struct npu_table *table, unsigned int level,
 			    unsigned int first, unsigned int last)
 {
-	unsigned int i;
+	unsigned int i, had = table->nr;
 
 	for (i = first; i <= last && table->nr; i++)
 		if (npu_flags_leaf(level, table->flags[i]))
 			npu_pte_set(table, level, i, 0);
+	return table->nr != had;
 }
 
-static void npu_table_protect(struct npu_table *table, unsigned int level,
+static bool npu_table_protect(struct npu_table *table, unsigned int level,
 			      unsigned int first, unsigned int last)
+{
+	bool writable = false;
+	unsigned int i;
+
+	for (i = first; i <= last; i++) {
+		if (!npu_flags_leaf(level, table->flags[i]) ||
+		    !(table->flags[i] & NPU_PTE_W))
+			continue;
+		table->flags[i] &= ~NPU_PTE_W;
+		npu_pte_write_flags(table, i);
+		writable = true;
+	}
+	return writable;
+}
+
+static bool npu_table_accessed(struct npu_table *table, unsigned int level,
+			       unsigned int first, unsigned int last)
 {
 	unsigned int i;
 
 	for (i = first; i <= last; i++)
 		if (npu_flags_leaf(level, table->flags[i]) &&
-		    (table->flags[i] & NPU_PTE_W))
-			npu_pte_protect(table, i);
+		    npu_pte_accessed(table, i))
+			return true;
+	return false;
 }
 
-/* Do one of the above for every page in a range; absent tables cost nothing. */
-static void npu_pmap_for_range(struct npu_pmap *pmap, unsigned long start,
+static bool npu_table_clear_accessed(struct npu_table *table,
+				     unsigned int level, unsigned int first,
+				     unsigned int last)
+{
+	bool accessed = false;
+	unsigned int i;
+
+	for (i = first; i <= last; i++) {
+		if (!npu_flags_leaf(level, table->flags[i]) ||
+		    !npu_pte_accessed(table, i))
+			continue;
+		npu_pte_write_flags(table, i);
+		accessed = true;
+	}
+	return accessed;
+}
+
+/*
+ * Do one of the above for every page in a range; absent tables cost nothing.
+ * True when one of the tables had what @fn looks for.
+ */
+static bool npu_pmap_for_range(struct npu_pmap *pmap, unsigned long start,
 			       unsigned long end,
-			       void (*fn)(struct npu_table *table,
+			       bool (*fn)(struct npu_table *table,
 					  unsigned int level,
 					  unsigned int first,
 					  unsigned int last))
 {
+	bool found = false;
 	struct npu_table *table;
 	unsigned int level, first, last;
 	unsigned long key;
 
 	end = min(end, NPU_VA_END);
 	if (start >= end)
-		return;
+		return false;
 	for (level = 0; level <= 1; level++) {
 		xa_for_each_range(&pmap->tables[level], key, table,
 				  npu_pt_key(level, start),
@@ -249,11 +293,12 @@ static void npu_pmap_for_range(struct npu_pmap *pmap, unsigned long start,
 				continue;
 			npu_table_span(table, level, key, start, end, &first,
 				       &last);
-			fn(table, level, first, last);
+			found |= fn(table, level, first, last);
 		}
 	}
 	/* Out of the write-combining buffers before the TLB is invalidated. */
 	wmb();
+	return found;
 }
 
 /* --- operations: the page table --------------------------------------------- */
@@ -468,6 +513,27 @@ static void npu_pmap_protect(struct gm_context *gm, unsigned long start,
 	npu_pmap_for_range(gm->pmap, start, end, npu_table_protect);
 }
 
+/* Called under a page table lock, see there. */
+static bool npu_harvest_accessed(struct gm_context *gm, unsigned long start,
+				 unsigned long end, bool clear)
+{
+	const struct gm_range range = { start, end };
+	struct npu_ctx *ctx = gm->drvdata;
+
+	/* A device that is gone reads as ones. */
+	if (READ_ONCE(ctx->npu->dead))
+		return false;
+	if (!clear)
+		return npu_pmap_for_range(gm->pmap, start, end,
+					  npu_table_accessed);
+	if (!npu_pmap_for_range(gm->pmap, start, end,
+				npu_table_clear_accessed))
+		return false;
+	/* What is cached is not walked for, and only a walk marks the entry. */
+	npu_tlb_forget(ctx->npu, ctx->id, &range);
+	return true;
+}
+
 /* --- operations: the TLB ---------------------------------------------------- */
 
 static void npu_tlb_invl(struct gm_context *gm, unsigned long start,
@@ -498,6 +564,7 @@ const struct gm_mmu npu_mmu = {
 	.pmap_protect		= npu_pmap_protect,
 	.tlb_invl		= npu_tlb_invl,
 	.tlb_invl_coalesced	= npu_tlb_invl_coalesced,
+	.harvest_accessed	= npu_harvest_accessed,
 	.copy			= npu_copy,
 };
 

@@ -443,6 +443,8 @@ void npu_reset(struct npu *npu, unsigned int resets);
 void npu_ctx_set_root(struct npu *npu, unsigned int id, u64 root);
 void npu_tlb_invalidate(struct npu *npu, unsigned int id,
 			const struct gm_range *ranges, unsigned int nr);
+void npu_tlb_forget(struct npu *npu, unsigned int id,
+		    const struct gm_range *range);
 irqreturn_t npu_error_irq(int irq, void *data);
 
 /* cdev.c */
