@@ -220,4 +220,71 @@ TEST_F(memcg, evacuation_makes_room)
 	ASSERT_TRUE(npu_wait_count(count));
 }
 
+/* Bytes of a range that are in memory. */
+static size_t resident(const char *p, size_t len)
+{
+	return gmem_pages_on(p, len, GMEM_ANY_NODE) * SZ_4K;
+}
+
+/* Eight times @size; the device reads @hot every time before, if given. */
+static int reclaim(const struct npu *npu, const char *hot, const char *size,
+		   uint64_t *faults)
+{
+	struct npu_result res = { 0 };
+	unsigned int i;
+	int err = 0;
+
+	for (i = 0; i < 8 && !err; i++) {
+		if (hot)
+			err = _npu_reduce(npu, hot, SZ_2M, &res);
+		*faults += res.faults;
+		/* EAGAIN says that less was found. */
+		group_write("memory.reclaim", size);
+	}
+	return err;
+}
+
+/*
+ * Host pages that only a device uses are as good as others to reclaim: those
+ * in use stay, and go when the device has done with them.
+ */
+TEST_F(memcg, reclaim_spares_what_a_device_uses)
+{
+	struct gmem_buf buf;
+	struct npu npu;
+	uint64_t faults = 0;
+	char *hot, *cold;
+	size_t i;
+
+	OK(_gmem_swap_on());
+	OK(group_write("cgroup.procs", "0"));
+	npu_open(&npu, 0);
+	npu_attach(&npu, 0);
+	gmem_map(&buf, 2 * SZ_2M, SZ_2M, 0, RW, 0);
+	hot = buf.p;
+	cold = buf.p + SZ_2M;
+	OK(madvise(buf.p, buf.len, MADV_NOHUGEPAGE));
+	for (i = 0; i < SZ_2M; i += SZ_4K) {
+		memcpy(hot + i, self->shadow + i, SZ_4K);
+		memcpy(cold + i, self->shadow + SZ_2M + i, SZ_4K);
+	}
+	/* Both are mapped for the device, and the CPU uses neither. */
+	npu_dirty(&npu, buf.p, self->shadow, buf.len);
+	OK(madvise(buf.p, buf.len, MADV_COLD));
+
+	OK(reclaim(&npu, hot, "192K", &faults));
+	TH_LOG("in use: %zu KiB, after %llu faults; not in use: %zu KiB",
+	       resident(hot, SZ_2M) / 1024, (unsigned long long)faults,
+	       resident(cold, SZ_2M) / 1024);
+	/* What was taken and came back counts as taken. */
+	ASSERT_GE(SZ_2M / SZ_4K / 10, faults);
+	ASSERT_LE(SZ_2M / 10 * 9, resident(hot, SZ_2M));
+	ASSERT_GE(SZ_2M / 2, resident(cold, SZ_2M));
+
+	for (i = 0; i < 20 && resident(hot, SZ_2M) > SZ_2M / 2; i++)
+		OK(reclaim(&npu, NULL, "384K", &faults));
+	ASSERT_GE(SZ_2M / 2, resident(hot, SZ_2M));
+	ASSERT_SAME(self->shadow, buf.p, buf.len);
+}
+
 GMEM_TEST_MAIN("Memory cgroups.")
