@@ -12,7 +12,7 @@
 #include "matrix.h"
 
 /* Percent of the cells that a run does which is not told how many. */
-#define SHARE			20
+#define SHARE			10
 
 enum { SIZE_4K, SIZE_64K, SIZE_2M, SIZE_THP, NR_SIZES };
 
