@@ -64,7 +64,8 @@ static_assert(GM_HNID_BASE >= MAX_NUMNODES);
 
 /* Of struct gm_run: enough for any address, and for many processes. */
 #define GM_PGOFF_BITS		45
-#define GM_MAX_VIEWS		(BIT_ULL(64 - GM_PGOFF_BITS) - 1)
+#define GM_VIEWS_BITS		18
+#define GM_MAX_VIEWS		(BIT_ULL(GM_VIEWS_BITS) - 1)
 
 /**
  * gm_loc() - name a run of device memory
@@ -105,6 +106,7 @@ static inline unsigned int gm_loc_hnode(unsigned long loc)
  * @next: loc of the next run that waits to be freed, when there are no views
  * @pgoff: page offset of its first page in the VMAs of @anon_vma
  * @views: entries of vm_objects that point to it or into it
+ * @stale: a view went while an invalidation was put off
  *
  * There is one for each page of a 2 MiB chunk that is handed out in parts, of
  * which a run of 64K uses the first, or one for the chunk when it is handed
@@ -113,7 +115,8 @@ static inline unsigned int gm_loc_hnode(unsigned long loc)
  *
  * A run has one view when it was made.  Fork adds one for the child, and an
  * entry that mremap() moves out of alignment becomes a view for each page.
- * More than one view means that nobody may write.
+ * More than one view means that nobody may write, and so does @stale: a device
+ * may still see the run through a view that is gone.
  *
  * The reverse map is that of anonymous folios: fork and mremap() keep the
  * offset of a page in its VMA, and link new VMAs to the anon_vma.  A run needs
@@ -126,7 +129,8 @@ struct gm_run {
 		unsigned long next;
 	};
 	u64 pgoff : 45;
-	u64 views : 19;
+	u64 views : 18;
+	u64 stale : 1;
 };
 
 /**

@@ -262,6 +262,7 @@ int gm_run_alloc(struct gm_hnode *hnode, unsigned int order,
 			run->anon_vma = NULL;
 			run->pgoff = 0;
 			run->views = 1;
+			run->stale = 0;
 		}
 		spin_unlock(&hnode->lock);
 		if (dpfn != -EAGAIN)
@@ -317,6 +318,12 @@ void gm_run_copy_rmap(unsigned long loc, unsigned long from)
 	gm_run_set_rmap(loc, anon_vma, pgoff);
 }
 
+/* Could anybody but the owner of a view see what is written to the run? */
+static bool gm_run_seen(const struct gm_run *run)
+{
+	return run->views > 1 || run->stale;
+}
+
 /**
  * gm_run_takes() - may a page of a VMA join a run?
  * @loc: view of the caller
@@ -335,7 +342,7 @@ bool gm_run_takes(unsigned long loc, const struct anon_vma *anon_vma,
 
 	spin_lock(&hnode->lock);
 	run = gm_run_of(loc);
-	takes = run->views == 1 && gm_run_loc(loc) == loc &&
+	takes = !gm_run_seen(run) && gm_run_loc(loc) == loc &&
 		run->anon_vma == anon_vma && run->pgoff == pgoff;
 	spin_unlock(&hnode->lock);
 	return takes;
@@ -365,8 +372,11 @@ bool gm_run_get(unsigned long loc, unsigned int views)
 }
 
 /**
- * gm_run_shared() - does a run have more than one view?
+ * gm_run_shared() - can others see a run?
  * @loc: view of the caller
+ *
+ * They can when there is more than one view, or when a view that is gone may
+ * have left a translation: see gm_run_put().
  *
  * Only an owner of a view can add one, and needs its mmap lock for writing to
  * do so.  So "no" stays true while the caller holds that lock for reading.
@@ -380,7 +390,7 @@ bool gm_run_shared(unsigned long loc)
 	bool shared;
 
 	spin_lock(&hnode->lock);
-	shared = gm_run_of(loc)->views > 1;
+	shared = gm_run_seen(gm_run_of(loc));
 	spin_unlock(&hnode->lock);
 	return shared;
 }
@@ -437,20 +447,27 @@ void gm_run_free_list(unsigned long loc)
 	}
 }
 
-/* Return: true when the run must wait for a deferred invalidation. */
+/*
+ * A view of @run went.  While an invalidation is put off, a run without views
+ * must wait for it, and one that still has some is stale.
+ *
+ * Return: true when the run must wait.
+ */
 static bool gm_run_bury(struct gm_dev *gdev, struct gm_run *run,
 			unsigned long loc)
 {
-	bool deferred;
+	bool buried = false;
 
 	spin_lock(&gdev->dead_lock);
-	deferred = gdev->deferred;
-	if (deferred) {
+	if (gdev->deferred && run->views) {
+		run->stale = 1;
+	} else if (gdev->deferred) {
 		run->next = gdev->dead;
 		gdev->dead = loc;
+		buried = true;
 	}
 	spin_unlock(&gdev->dead_lock);
-	return deferred;
+	return buried;
 }
 
 /**
@@ -460,7 +477,9 @@ static bool gm_run_bury(struct gm_dev *gdev, struct gm_run *run,
  *
  * With its last view the run goes back to its hnode, but not while any device
  * may still hold a translation because an invalidation was put off.  Views that
- * went earlier may have left one too, so whose it was does not matter.
+ * went earlier may have left one too, so whose it was does not matter.  Who
+ * keeps a view then must not write to the run, since the device of a process
+ * that is dying could read it: the run stays shared, and is copied from.
  *
  * Context: Any context that may take spinlocks; never sleeps.
  */
@@ -472,7 +491,8 @@ void gm_run_put(unsigned long loc)
 	spin_lock(&hnode->lock);
 	loc = gm_run_loc(loc);
 	run = gm_run_of(loc);
-	if (!--run->views && !gm_run_bury(hnode->gdev, run, loc))
+	run->views--;
+	if (!gm_run_bury(hnode->gdev, run, loc) && !run->views)
 		__gm_run_free(hnode, loc);
 	spin_unlock(&hnode->lock);
 }
