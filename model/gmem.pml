@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The GMEM residency protocol for one virtual page, two devices and a CPU.
+ * The GMEM residency protocol for one virtual page of a process and, after a
+ * fork, of its child, with two devices and a CPU.
  *
  * Every proctype and inline names the C function it stands for.  What is
  * modelled, what is left out and how to read a counterexample is described in
@@ -9,13 +10,18 @@
  *
  * Properties, numbered as in Documentation/gmem/model.rst:
  *   I1  CPU PTE is a marker <=> the vm_object says that a device has the page
- *   I2  a device reaches only what it owns alone, or a host page as far as the
- *       CPU's mapping of it goes
+ *   I2  a device reaches only what its process has a view of, and writes only
+ *       to what nobody else has one of; or a host page as far as the CPU's
+ *       mapping of it goes
  *   I3  a page with a foreign reference does not move
  *   I4  memory goes back to its allocator only when no device can reach it
- *   I5  every reader sees the newest bytes; a failed copy loses nothing
+ *   I5  every reader sees the newest bytes of its process, and never what
+ *       another one wrote after fork; a failed copy loses nothing
  * plus: no deadlock, nothing leaked when everything has come to rest, and with
  * -DPROGRESS no retry loop that never ends.
+ *
+ * Names used alike everywhere: a is the address space, 0 the parent and 1 the
+ * child; d a device; c a context, 2 * a + d.
  */
 
 /* Frames: 1..3 host folios, 4..5 runs of device 0, 6..7 runs of device 1. */
@@ -31,56 +37,64 @@
 #define FROZEN		9
 
 /* CPU side: the page table entry, its lock, the CPU's TLB, host folios. */
-byte pte = NONE;		/* NONE, MARKER or a host frame */
-bit ptew;			/* pte_write() */
-bit ptl;			/* held by a section of several steps */
-byte ctlb;
-bit ctlbw;
+byte pte[2] = NONE;		/* NONE, MARKER or a host frame */
+bit ptew[2];			/* pte_write() */
+bit ptl[2];			/* held by a section of several steps */
+byte ctlb[2];
+bit ctlbw[2];
 byte ref[NR_HOST + 1];
 
 /* struct vm_object: the slot of this page and the gm_block in it. */
-bit blk, busy, valid;
-byte brun;			/* gm_block::loc */
+bit blk[2], busy[2], valid[2];
+bit sib[2];			/* the block has another page */
+byte brun[2];			/* gm_block::loc */
 
-/* Runs that are handed out; those of them on gm_as::dead. */
+/* Runs that are handed out; those of them on gm_dev::dead. */
 byte used, dead;
-byte deferred;			/* gm_as::deferred */
+byte views[4];			/* gm_run::views, of runs 4 to 7 */
+byte stale;			/* gm_run::stale */
+byte deferred[2];		/* gm_dev::deferred */
 bit closing[2];			/* gm_hnode::closing */
 
-/* struct gm_context of each device, with its page table and TLB. */
-byte dpte[2], dtlb[2];
-bit dptew[2], dtlbw[2];
-bit map_lock[2];
-bit ctx_dead[2];		/* gm_context::dead */
-byte inval_active[2];
-bit defer[2];			/* nr_deferred != 0, inval_work is queued */
+/* struct gm_context, with its page table and the device's TLB. */
+byte dpte[4], dtlb[4];
+bit dptew[4], dtlbw[4];
+bit map_lock[4];
+bit ctx_dead[4];		/* gm_context::dead */
+byte inval_active[4];
+bit defer[4];			/* nr_deferred != 0, inval_work is queued */
 
 /*
  * The interval notifier of struct gm_window, as mm/mmu_notifier.c has it.  A
  * sequence number matters only to who remembered it, so "unchanged since
  * mmu_interval_read_begin()" is a bit that mmu_interval_set_seq() clears.
  */
-byte itree_active;		/* active_invalidate_ranges */
-bit win[2];			/* the window exists */
-bit win_hit[2];			/* its sequence number is the current odd one */
-bit seq_same[2];
+byte itree_active[2];		/* active_invalidate_ranges */
+bit win[4];			/* the window exists */
+bit win_hit[4];			/* its sequence number is the current odd one */
+bit seq_same[4];
 
 /*
  * Data.  Versions are compared with the newest only, so that one bit per frame
- * is exact: it holds the newest bytes or it does not.  zero_ok: the newest
- * bytes are zeros (never touched, or zapped since the last write).
+ * is exact: it holds the newest bytes of that process or it does not.  zero_ok:
+ * the newest bytes are zeros (never touched, or zapped since the last write).
  */
-byte fresh;
-bit zero_ok = 1;
+byte fresh[2];
+bit zero_ok[2];
 
-bit unstable;			/* MMF_UNSTABLE: the OOM reaper was here */
+bit unstable[2];		/* MMF_UNSTABLE: the OOM reaper was here */
 byte gupf;			/* folio held by get_user_pages() */
 bit gup_mapped;			/* and not zapped since */
-byte childf;			/* folio mapped by a forked child */
+
+/* The process has users; its page tables are there. */
+bit alive[2], exists[2];
+bit forking;			/* the child has views, writes go on */
+bit forked;			/* no more forks, to have fewer states */
+bit unbound;			/* no new context of the device that leaves */
 
 /* mmap_lock */
-byte readers;
-bit writer;
+byte readers[2];
+bit writer[2];
 
 /* Never set: they name the property in the message of a failed assertion. */
 bit broken_I1, broken_I2, broken_I3, broken_I4, broken_I5, leaked;
@@ -89,42 +103,69 @@ bit stop;			/* no new operation starts: drain */
 byte nact;			/* operations under way */
 
 #ifdef WITH_FORK
-#define MMAP_READABLE	(!writer)
-#define mmap_read_lock()	readers++
-#define mmap_read_unlock()	readers--
+#define MMAP_READABLE(a)	(alive[a] && !writer[a])
+#define mmap_read_lock()	readers[a]++
+#define mmap_read_unlock()	readers[a]--
 #else
-#define MMAP_READABLE	(true)
+#define MMAP_READABLE(a)	(true)
 #define mmap_read_lock()	skip
 #define mmap_read_unlock()	skip
 #endif
 
+#ifdef WITH_DEV1
+#define UNBIND_DEV	1
+#else
+#define UNBIND_DEV	0
+#endif
+
+#define CTX_HOLDS(c, f)	(dpte[c] == (f) || dtlb[c] == (f))
 #define DEV_HOLDS(f) \
-	(dpte[0] == (f) || dtlb[0] == (f) || dpte[1] == (f) || dtlb[1] == (f))
+	(CTX_HOLDS(0, f) || CTX_HOLDS(1, f) || CTX_HOLDS(2, f))
+#define CPU_HOLDS(a, f)	(ctlb[a] == (f) || pte[a] == (f))
 
 /* I1, whenever the PTL is released. */
 #define check_marker() \
-	assert((pte == MARKER) == (blk && valid) || broken_I1)
+	assert((pte[a] == MARKER) == (blk[a] && valid[a]) || broken_I1)
+
+/* gm_run_shared(): nobody may write */
+#define VIEWS(f)	views[(f) - 4]
+#define IS_SHARED(f)	(VIEWS(f) > 1 || (stale & BIT(f)))
+#ifdef BUG_UNSHARE_NOT_LAST_TWO
+#define gm_run_shared(f)	(VIEWS(f) > 2)
+#else
+#define gm_run_shared(f)	IS_SHARED(f)
+#endif
 
 /*
- * I2 for one translation of device d.  Between the OOM reaper's zap and the
- * deferred flush the device may still use a run that nobody else can see: it
- * is on the dead list, or on its way there with the owner of a BUSY block.
+ * I2 for one translation of a context.  Between the OOM reaper's zap and the
+ * deferred flush the device may still use a run that its process has given up:
+ * it is on the dead list, or on its way there with the owner of a BUSY block,
+ * or others have views of it, but cannot write.  In fork the parent's devices
+ * may write until the notifier range.
  */
-#define MAY_REACH(d, f) \
-	(IS_HOST(f) -> pte == (f) : \
-	 (DEV_OF(f) == (d) && ((blk && brun == (f) && valid) || \
-			       (unstable && (used & BIT(f))))))
-#define MAY_WRITE(d, f) \
-	(MAY_REACH(d, f) && (!IS_HOST(f) || ptew))
+#define MAY_REACH(a, d, f) \
+	(IS_HOST(f) -> pte[a] == (f) : \
+	 (DEV_OF(f) == (d) && ((blk[a] && brun[a] == (f) && valid[a]) || \
+			       (unstable[a] && (used & BIT(f))))))
+#define MAY_WRITE(a, d, f) \
+	(MAY_REACH(a, d, f) && \
+	 (IS_HOST(f) -> ptew[a] : (!IS_SHARED(f) || forking)))
+
+inline forget_data(f)
+{
+	fresh[0] = fresh[0] & ~BIT(f);
+	fresh[1] = fresh[1] & ~BIT(f)
+}
 
 /* gm_run_free() */
 inline free_run(f)
 {
-	assert((used & BIT(f)) || broken_I4);
+	assert((used & BIT(f)) && VIEWS(f) == 0 || broken_I4);
 	assert(!DEV_HOLDS(f) || broken_I4);
 	used = used & ~BIT(f);
 	dead = dead & ~BIT(f);
-	fresh = fresh & ~BIT(f)
+	stale = stale & ~BIT(f);
+	forget_data(f)
 }
 
 /* gm_run_alloc(); f = NONE as on -ENOSPC */
@@ -140,7 +181,8 @@ inline alloc_run(d, f)
 	if
 	:: f ->
 		assert(!DEV_HOLDS(f) || broken_I4);
-		used = used | BIT(f)
+		used = used | BIT(f);
+		VIEWS(f) = 1
 	:: else
 	fi
 }
@@ -148,9 +190,10 @@ inline alloc_run(d, f)
 inline free_folio(f)
 {
 	/* I4 for host memory; the CPU's TLB is a TLB as well */
-	assert(!DEV_HOLDS(f) && ctlb != f && pte != f || broken_I4);
+	assert(!DEV_HOLDS(f) && !CPU_HOLDS(0, f) && !CPU_HOLDS(1, f) ||
+	       broken_I4);
 	ref[f] = 0;
-	fresh = fresh & ~BIT(f)
+	forget_data(f)
 }
 
 inline put_folio(f)
@@ -174,40 +217,68 @@ inline alloc_folio(f)
 	fi
 }
 
-inline store(f)
+/* Newer bytes for one process are wrong ones for the other. */
+inline store(a, f)
 {
-	assert(f != childf || broken_I5);	/* the child's copy stays */
-	fresh = BIT(f);
-	zero_ok = 0
+	fresh[1 - (a)] = fresh[1 - (a)] & ~BIT(f);
+	fresh[a] = BIT(f);
+	zero_ok[a] = 0
+}
+
+inline copy_one(a, to, from)
+{
+	if
+	:: fresh[a] & BIT(from) -> fresh[a] = fresh[a] | BIT(to)
+	:: else -> fresh[a] = fresh[a] & ~BIT(to)
+	fi
 }
 
 inline copy_data(to, from)
 {
+	copy_one(0, to, from);
+	copy_one(1, to, from)
+}
+
+inline zero_one(a, f)
+{
 	if
-	:: fresh & BIT(from) -> fresh = fresh | BIT(to)
-	:: else -> fresh = fresh & ~BIT(to)
+	:: zero_ok[a] -> fresh[a] = fresh[a] | BIT(f)
+	:: else -> fresh[a] = fresh[a] & ~BIT(f)
 	fi
 }
 
 inline zero_data(f)
 {
-	if
-	:: zero_ok -> fresh = fresh | BIT(f)
-	:: else -> fresh = fresh & ~BIT(f)
-	fi
+	zero_one(0, f);
+	zero_one(1, f)
 }
 
-#define OWNERS(f)	((pte == (f)) + (childf == (f)) + (gupf == (f)))
+#define OWNERS(f)	((pte[0] == (f)) + (pte[1] == (f)) + (gupf == (f)))
+#define VIEWERS(f) \
+	((blk[0] && brun[0] == (f)) + (blk[1] && brun[1] == (f)))
+#define AT_REST(a) \
+	(!busy[a] && (!blk[a] || valid[a] || sib[a]) && !itree_active[a] && \
+	 !ptl[a])
+
+inline check_run(f)
+{
+	assert(VIEWS(f) == VIEWERS(f) || leaked);
+	assert((VIEWS(f) != 0) == ((used & BIT(f)) != 0) || leaked)
+}
 
 /* Nothing is under way: everything allocated has exactly one known owner. */
 inline check_rest()
 {
 	if
-	:: nact == 0 && deferred == 0 ->
-		assert(!itree_active && !inval_active[0] && !inval_active[1]);
-		assert(!ptl && !map_lock[0] && !map_lock[1]);
-		assert(!busy && (!blk || valid) && !dead || leaked);
-		assert(used == (blk -> BIT(brun) : 0) || leaked);
+	:: nact == 0 && deferred[0] == 0 && deferred[1] == 0 ->
+		assert(!inval_active[0] && !inval_active[1] &&
+		       !inval_active[2]);
+		assert(!map_lock[0] && !map_lock[1] && !map_lock[2]);
+		assert(AT_REST(0) && AT_REST(1) && !dead || leaked);
+		check_run(4);
+		check_run(5);
+		check_run(6);
+		check_run(7);
 		assert(ref[1] == OWNERS(1) || leaked);
 		assert(ref[2] == OWNERS(2) || leaked);
 		assert(ref[3] == OWNERS(3) || leaked)
@@ -223,62 +294,68 @@ inline op_end()
 }
 
 /*
- * struct gm_mmu operations.  peer_unmap changes the table, tlb_invl makes the
- * device forget: between the two the device still uses the old translation.
+ * struct gm_mmu operations.  peer_unmap and pmap_protect change the table,
+ * tlb_invl makes the device forget: between the two the device still uses the
+ * old translation.
  */
-inline peer_map(d, f, w)
+inline peer_map(c, f, w)
 {
-	assert(dpte[d] == NONE || dpte[d] == f || broken_I2);
+	assert(dpte[c] == NONE || dpte[c] == f || broken_I2);
 	assert(IS_HOST(f) || (used & BIT(f)) || broken_I4);
-	dpte[d] = f;
-	dptew[d] = w
+	dpte[c] = f;
+	dptew[c] = w
 }
 
-inline peer_unmap(d)
+inline peer_unmap(c)
 {
-	dpte[d] = NONE;
-	dptew[d] = 0
+	dpte[c] = NONE;
+	dptew[c] = 0
 }
 
-inline tlb_invl(d)
+inline pmap_protect(c)
 {
-	dtlb[d] = NONE;
-	dtlbw[d] = 0
+	dptew[c] = 0
+}
+
+inline tlb_invl(c)
+{
+	dtlb[c] = NONE;
+	dtlbw[c] = 0
 }
 
 /* --- invalidation: mm/mmu_notifier.c, invalidate.c, remote.c -------------- */
 
 /* gm_ctx_unmap(), called with the map lock to be taken. */
-inline gm_ctx_unmap(d)
+inline gm_ctx_unmap(c)
 {
-	atomic { !map_lock[d] -> map_lock[d] = 1; peer_unmap(d) };
+	atomic { !map_lock[c] -> map_lock[c] = 1; peer_unmap(c) };
 	atomic {
 #ifndef BUG_INVAL_NO_TLB_INVL
-		tlb_invl(d);
+		tlb_invl(c);
 #endif
-		map_lock[d] = 0
+		map_lock[c] = 0
 	}
 }
 
 /* gm_window_invalidate(), blockable */
-inline gm_window_invalidate(d)
+inline gm_window_invalidate(c)
 {
 	if
-	:: win[d] ->
-		atomic { !map_lock[d] -> map_lock[d] = 1;
-			seq_same[d] = 0;
-			win_hit[d] = 1;
+	:: win[c] ->
+		atomic { !map_lock[c] -> map_lock[c] = 1;
+			seq_same[c] = 0;
+			win_hit[c] = 1;
 			if
-			:: IS_HOST(dpte[d]) -> peer_unmap(d)
+			:: IS_HOST(dpte[c]) -> peer_unmap(c)
 			:: else
 			fi
 		};
 		atomic {
 			if
-			:: IS_HOST(dtlb[d]) -> tlb_invl(d)
+			:: IS_HOST(dtlb[c]) -> tlb_invl(c)
 			:: else
 			fi;
-			map_lock[d] = 0
+			map_lock[c] = 0
 		}
 	:: else
 	fi
@@ -287,9 +364,9 @@ inline gm_window_invalidate(d)
 /* mn_itree_invalidate(): all windows, whoever caused the event. */
 inline itree_start()
 {
-	itree_active++;
+	itree_active[a]++;
 #ifdef WITH_REMOTE
-	gm_window_invalidate(0);
+	gm_window_invalidate(2 * a);
 #ifdef WITH_DEV1
 	gm_window_invalidate(1)
 #endif
@@ -298,25 +375,33 @@ inline itree_start()
 
 inline itree_end()
 {
-	itree_active--;
+	itree_active[a]--;
 	if
-	:: itree_active == 0 -> win_hit[0] = 0; win_hit[1] = 0
+	:: itree_active[a] == 0 -> win_hit[2 * a] = 0; win_hit[2 * a + 1] = 0
 	:: else
 	fi
 }
 
 /* gm_inval_start() of one context: mark, then remove what is there. */
-inline gm_inval_start(d)
+inline gm_inval_start(c)
 {
-	inval_active[d]++;
-	gm_ctx_unmap(d)
+	inval_active[c]++;
+	gm_ctx_unmap(c)
+}
+
+/* The same for MMU_NOTIFY_PROTECTION_PAGE: only the right to write goes. */
+inline gm_inval_protect(c)
+{
+	inval_active[c]++;
+	atomic { !map_lock[c] -> map_lock[c] = 1; pmap_protect(c) };
+	atomic { tlb_invl(c); map_lock[c] = 0 }
 }
 
 /* mmu_notifier_invalidate_range_start(), an event that is not GMEM's own. */
 inline inval_start()
 {
 	itree_start();
-	gm_inval_start(0);
+	gm_inval_start(2 * a);
 #ifdef WITH_DEV1
 	gm_inval_start(1)
 #endif
@@ -326,53 +411,65 @@ inline inval_start()
 inline inval_end()
 {
 	itree_end();
-	inval_active[0]--;
+	inval_active[2 * a]--;
 #ifdef WITH_DEV1
 	inval_active[1]--;
 #endif
 }
 
 /* gm_inval_start() when it must not block: gm_inval_defer(). */
-inline gm_inval_defer(d)
+inline gm_inval_defer(c)
 {
-	inval_active[d]++;
+	inval_active[c]++;
 	if
-	:: !defer[d] -> defer[d] = 1; deferred++
+	:: !defer[c] -> defer[c] = 1; deferred[(c) % 2]++
 	:: else
 	fi
 }
 
-inline gm_free_dead_runs()
+inline free_if_dead(d, f)
 {
 	if
-	:: dead & BIT(4) -> free_run(4)
-	:: else
-	fi;
-	if
-	:: dead & BIT(5) -> free_run(5)
-	:: else
-	fi;
-	if
-	:: dead & BIT(6) -> free_run(6)
-	:: else
-	fi;
-	if
-	:: dead & BIT(7) -> free_run(7)
+	:: (dead & BIT(f)) && DEV_OF(f) == (d) -> free_run(f)
 	:: else
 	fi
 }
 
-/* gm_run_retire() */
-inline gm_run_retire(f)
+/* gm_run_free_list(), of the dead of a device */
+inline gm_run_free_list(d)
 {
-#ifdef BUG_RETIRE_IGNORES_DEFERRED
-	free_run(f)
+	free_if_dead(d, 4);
+	free_if_dead(d, 5);
+	free_if_dead(d, 6);
+	free_if_dead(d, 7)
+}
+
+/*
+ * gm_run_put() with gm_run_bury().  Who still has a view of a run that somebody
+ * else's device may have a translation of must not write to it any more.
+ */
+#if defined(BUG_PUT_IGNORES_DEFERRED)
+#define DEFERRED(f)	false
+#elif defined(BUG_DEAD_PER_PROCESS)
+#define DEFERRED(f)	(defer[2 * a + DEV_OF(f)])
 #else
-	if
-	:: deferred -> dead = dead | BIT(f)
-	:: else -> free_run(f)
-	fi
+#define DEFERRED(f)	(deferred[DEV_OF(f)] != 0)
 #endif
+
+inline gm_run_put(f)
+{
+	assert(VIEWS(f) != 0 || broken_I4);
+	VIEWS(f)--;
+	if
+	:: VIEWS(f) == 0 && DEFERRED(f) -> dead = dead | BIT(f)
+	:: VIEWS(f) == 0 && !DEFERRED(f) -> free_run(f)
+#ifdef BUG_NO_STALE
+	:: VIEWS(f) != 0
+#else
+	:: VIEWS(f) != 0 && DEFERRED(f) -> stale = stale | BIT(f)
+	:: VIEWS(f) != 0 && !DEFERRED(f)
+#endif
+	fi
 }
 
 /* --- vm_object.c ---------------------------------------------------------- */
@@ -384,14 +481,14 @@ inline gm_run_retire(f)
 inline vm_object_claim()
 {
 	if
-	:: atomic { blk && !busy -> busy = 1; ok = 1 }
-	:: blk && busy -> !busy
-	:: !blk -> skip
+	:: atomic { blk[a] && !busy[a] -> busy[a] = 1; ok = 1 }
+	:: blk[a] && busy[a] -> !busy[a]
+	:: !blk[a] -> skip
 	fi
 }
 
 /*
- * vm_object_release() and gm_run_retire(): clear BUSY and wake the waiters; an
+ * vm_object_release() and gm_run_put(): clear BUSY and wake the waiters; an
  * empty block goes.  The test and the clearing are one xa_lock hold.
  */
 inline gm_block_done()
@@ -401,20 +498,20 @@ inline gm_block_done()
 #ifdef BUG_NO_DOOM_CHECK
 		:: true -> skip
 #else
-		:: valid -> skip
+		:: valid[a] || sib[a] -> skip
 #endif
-		:: !valid ->
-			blk = 0;
-			r = brun;
-			brun = NONE
+		:: !valid[a] && !sib[a] ->
+			blk[a] = 0;
+			r = brun[a];
+			brun[a] = NONE
 		fi;
-		busy = 0
+		busy[a] = 0
 	};
 	if
 #ifdef BUG_OWNER_IGNORES_DEFERRED
-	:: atomic { r != NONE -> free_run(r); r = NONE }
+	:: atomic { r != NONE -> VIEWS(r) = 0; free_run(r); r = NONE }
 #else
-	:: atomic { r != NONE -> gm_run_retire(r); r = NONE }
+	:: atomic { r != NONE -> gm_run_put(r); r = NONE }
 #endif
 	:: r == NONE
 	fi
@@ -422,13 +519,13 @@ inline gm_block_done()
 
 /*
  * zap_pte_range() with gm_zap_pte(), one PTL hold, which never waits: a block
- * that is nobody's goes with its page, the owner of a BUSY one finds the valid
- * bit gone.  Unless the process is dying, readers see zeros from then on.
+ * that is nobody's goes with its last page, the owner of a BUSY one finds the
+ * valid bit gone.  Unless the process is dying, readers see zeros from then on.
  */
 inline zap_data(dying)
 {
 	if
-	:: !(dying) -> fresh = 0; zero_ok = 1
+	:: !(dying) -> fresh[a] = 0; zero_ok[a] = 1
 	:: else
 	fi
 }
@@ -436,88 +533,133 @@ inline zap_data(dying)
 inline zap_pte(dying)
 {
 	if
-	:: atomic { !ptl && pte == MARKER -> ptl = 1; zap_data(dying) };
+	:: atomic { !ptl[a] && pte[a] == MARKER -> ptl[a] = 1; zap_data(dying) };
 #ifdef BUG_ZAP_WAITS_BUSY
-		!busy;
+		!busy[a];
 #endif
 		/* vm_object_zap() */
 		atomic {
-			valid = 0;
+			valid[a] = 0;
 			if
-			:: !busy -> blk = 0; r = brun; brun = NONE
+			:: !busy[a] && !sib[a] ->
+				blk[a] = 0; r = brun[a]; brun[a] = NONE
 			:: else
 			fi;
-			pte = NONE
+			pte[a] = NONE
 		};
 		atomic {
 			if
-			:: r != NONE -> gm_run_retire(r); r = NONE
+			:: r != NONE -> gm_run_put(r); r = NONE
 			:: else
 			fi;
-			ptl = 0;
+			ptl[a] = 0;
 			check_marker()
 		}
-	:: atomic { !ptl && IS_HOST(pte) ->
+	:: atomic { !ptl[a] && IS_HOST(pte[a]) ->
 			zap_data(dying);
 			if
-			:: gupf == pte -> gup_mapped = 0
+			:: gupf == pte[a] -> gup_mapped = 0
 			:: else
 			fi;
-			ctlb = NONE;
-			ctlbw = 0;
-			r = pte;
-			pte = NONE;
-			ptew = 0;
+			ctlb[a] = NONE;
+			ctlbw[a] = 0;
+			r = pte[a];
+			pte[a] = NONE;
+			ptew[a] = 0;
 			put_folio(r);
 			r = NONE
 		}
-	:: atomic { !ptl && pte == NONE -> zap_data(dying) }
+	:: atomic { !ptl[a] && pte[a] == NONE -> zap_data(dying) }
 	fi
 }
+
+#ifdef WITH_SIB
+/* The same for the other page of the block. */
+inline zap_sibling()
+{
+	atomic {
+		sib[a] = 0;
+		if
+		:: blk[a] && !busy[a] && !valid[a] ->
+			blk[a] = 0;
+			r = brun[a];
+			brun[a] = NONE;
+			gm_run_put(r);
+			r = NONE
+		:: else
+		fi
+	}
+}
+#endif
 
 /* --- mapping for a device ------------------------------------------------- */
 
 #ifdef BUG_NO_INVAL_CHECK
-#define INVALIDATING(d)	false
+#define INVALIDATING(c)	false
 #else
-#define INVALIDATING(d)	(inval_active[d] != 0)
+#define INVALIDATING(c)	(inval_active[c] != 0)
+#endif
+#ifdef WITH_FORK
+#define MAP_WRITE	wm
+#else
+#define MAP_WRITE	1
 #endif
 #ifdef BUG_DEAD_CONTEXT_MAPS
-#define CTX_DEAD(d)	false
+#define CTX_DEAD(c)	false
 #else
-#define CTX_DEAD(d)	ctx_dead[d]
+#define CTX_DEAD(c)	ctx_dead[c]
 #endif
 
 /*
  * gm_ctx_map_block() by the BUSY owner.  The page's bit is read under the map
  * lock only, so that a zap of the OOM reaper can come between it and peer_map.
+ * Whether the run is shared is asked before; wm says that it may be written to.
  */
-inline gm_ctx_map_block(d)
+inline gm_ctx_map_block(c)
 {
+#ifdef WITH_FORK
+	atomic { wm = !gm_run_shared(brun[a]) };
+#endif
 	if
-	:: atomic { !map_lock[d] && !CTX_DEAD(d) && !INVALIDATING(d) ->
+	:: atomic { !map_lock[c] && !CTX_DEAD(c) && !INVALIDATING(c) ->
 #ifndef BUG_COMMIT_NO_LOCK
-			map_lock[d] = 1;
+			map_lock[c] = 1;
 #endif
 #ifdef BUG_COMMIT_NO_VALID
 			w = 1
 #else
-			w = valid
+			w = valid[a]
 #endif
 		};
 		atomic {
 			if
-			:: w -> peer_map(d, brun, 1); mapped = 1
+			:: w ->
+				peer_map(c, brun[a], MAP_WRITE);
+				mapped = MAP_WRITE || !write
 			:: else
 			fi;
 			w = 0;
+			wm = 0;
 #ifndef BUG_COMMIT_NO_LOCK
-			map_lock[d] = 0
+			map_lock[c] = 0
 #endif
 		}
-	:: !map_lock[d] && CTX_DEAD(d)
-	:: !map_lock[d] && !CTX_DEAD(d) && INVALIDATING(d) -> again = 1
+	:: atomic { !map_lock[c] && CTX_DEAD(c) -> wm = 0 }
+	:: atomic { !map_lock[c] && !CTX_DEAD(c) && INVALIDATING(c) ->
+			again = 1; wm = 0 }
 	fi
+}
+
+/* gm_as_unmap(): the block is BUSY, nobody maps it again. */
+inline gm_as_unmap(c)
+{
+	atomic { !map_lock[c] -> map_lock[c] = 1; peer_unmap(c) };
+	atomic {
+#ifndef BUG_RECALL_NO_TLB_INVL
+		tlb_invl(c);
+#endif
+		map_lock[c] = 0
+	}
 }
 
 /* --- recall.c ------------------------------------------------------------- */
@@ -532,23 +674,13 @@ inline gm_recall()
 	vm_object_claim();
 	if
 	:: ok ->
-		/* gm_as_unmap(): the block is BUSY, nobody maps it again. */
-		atomic { !map_lock[DEV_OF(brun)] ->
-			map_lock[DEV_OF(brun)] = 1;
-			peer_unmap(DEV_OF(brun))
-		};
-		atomic {
-#ifndef BUG_RECALL_NO_TLB_INVL
-			tlb_invl(DEV_OF(brun));
-#endif
-			map_lock[DEV_OF(brun)] = 0
-		};
+		gm_as_unmap(2 * a + DEV_OF(brun[a]));
 		/* gm_move_copy(); the folio was there before the claim. */
 		if
 		:: atomic {
 			alloc_folio(h);
 			if
-			:: h -> ref[h] = 1; copy_data(h, brun)
+			:: h -> ref[h] = 1; copy_data(h, brun[a])
 			:: else -> ok = 0
 			fi
 		}
@@ -561,7 +693,7 @@ inline gm_recall()
 		:: else
 #ifdef BUG_RECALL_ERROR_FREES
 			/* as if the copy had succeeded */
-			-> atomic { !ptl -> pte = NONE; valid = 0 }
+			-> atomic { !ptl[a] -> pte[a] = NONE; valid[a] = 0 }
 #endif
 		fi;
 #ifdef BUG_ERROR_KEEPS_BUSY
@@ -576,20 +708,27 @@ inline gm_recall()
 	fi
 }
 
-/* One PTL hold: the page may have been zapped, or the process be dying. */
+/*
+ * One PTL hold: the page may have been zapped, or the process be dying.  The
+ * other page of the block comes home as well.
+ */
 inline gm_home_set_ptes()
 {
 	atomic {
-		!ptl ->
+		!ptl[a] ->
+		if
+		:: !unstable[a] -> sib[a] = 0
+		:: else
+		fi;
 		if
 #ifdef BUG_RECALL_NO_RECHECK
-		:: !unstable ->
+		:: !unstable[a] ->
 #else
-		:: !unstable && pte == MARKER ->
+		:: !unstable[a] && pte[a] == MARKER ->
 #endif
-			pte = h;
-			ptew = 1;
-			valid = 0
+			pte[a] = h;
+			ptew[a] = 1;
+			valid[a] = 0
 		:: else -> put_folio(h); ok = 0
 		fi;
 		h = NONE;
@@ -599,23 +738,47 @@ inline gm_home_set_ptes()
 
 /* --- migrate.c ------------------------------------------------------------ */
 
+/* gm_run_takes(): nobody else has what is missing here. */
+#ifdef BUG_FILL_SHARED
+#define gm_run_takes(f)	true
+#else
+#define gm_run_takes(f)	(!IS_SHARED(f))
+#endif
+
 /*
  * gm_migrate(): the page, or the page that does not exist yet, to device d.
  * The block is BUSY from gm_migrate_new() to gm_block_done().
  */
-inline gm_migrate(d)
+inline gm_migrate(c, d)
 {
 	/* vm_object_insert(), or the wait for whose block is there */
 	if
-	:: atomic { !blk ->
+	:: atomic { !blk[a] ->
 			alloc_run(d, r);
 			if
-			:: r -> blk = 1; busy = 1; brun = r; ok = 1; r = NONE
+			:: r ->
+				blk[a] = 1;
+				busy[a] = 1;
+				brun[a] = r;
+				ok = 1;
+				r = NONE
 			:: else
 			fi
 		}
-	:: blk && busy -> !busy
-	:: blk && !busy
+	:: blk[a] && busy[a] -> !busy[a]
+#ifdef WITH_SIB
+	/* gm_migrate_fill(): vm_object_claim_around() */
+	:: atomic { blk[a] && !busy[a] && !valid[a] && DEV_OF(brun[a]) == d &&
+		    gm_run_takes(brun[a]) -> busy[a] = 1; ok = 1; fill = 1 }
+	/* gm_clear_away() */
+	:: blk[a] && !busy[a] && !valid[a] &&
+	   (DEV_OF(brun[a]) != d || !gm_run_takes(brun[a])) ->
+		gm_recall();
+		ok = 0
+	:: blk[a] && !busy[a] && valid[a]
+#else
+	:: blk[a] && !busy[a]
+#endif
 	fi;
 	if
 	:: ok ->
@@ -628,12 +791,12 @@ inline gm_migrate(d)
 		:: ok ->
 #ifdef BUG_BUSY_TAKES_MMAP
 			mmap_read_unlock();
-			atomic { MMAP_READABLE -> mmap_read_lock() };
+			atomic { MMAP_READABLE(a) -> mmap_read_lock() };
 #endif
 #ifdef BUG_MAP_LATER
 			skip		/* the device faults once more */
 #else
-			gm_ctx_map_block(d)
+			gm_ctx_map_block(c)
 #endif
 		:: else
 		fi;
@@ -647,30 +810,37 @@ inline gm_migrate(d)
  * (MMU_NOTIFY_MIGRATE), which concerns the windows of all contexts but not
  * gm_inval_start().  The CPU and GUP-fast see each step of it.
  */
+#ifdef WITH_SIB
+#define add_sibling()	sib[a] = sib[a] || !fill
+#else
+#define add_sibling()	skip
+#endif
+
 inline gm_freeze()
 {
 #ifndef BUG_WINDOW_IGNORES_OWN
 	itree_start();
 #endif
 	if
-	:: atomic { !ptl && pte == MARKER -> ok = 0 }
+	:: atomic { !ptl[a] && pte[a] == MARKER -> ok = 0 }
 #ifndef BUG_NO_UNSTABLE_CHECK
-	:: atomic { !ptl && unstable -> ok = 0 }
-	:: atomic { !ptl && pte == NONE && !unstable ->
+	:: atomic { !ptl[a] && unstable[a] -> ok = 0 }
+	:: atomic { !ptl[a] && pte[a] == NONE && !unstable[a] ->
 #else
-	:: atomic { !ptl && pte == NONE ->
+	:: atomic { !ptl[a] && pte[a] == NONE ->
 #endif
-			pte = MARKER;
-			valid = 1;
+			pte[a] = MARKER;
+			valid[a] = 1;
+			add_sibling();
 			check_marker()
 		}
-	:: atomic { !ptl && IS_HOST(pte) && !unstable ->
-			ptl = 1;
-			h = pte;
-			pte = NONE	/* gm_clear_ptes() */
+	:: atomic { !ptl[a] && IS_HOST(pte[a]) && !unstable[a] ->
+			ptl[a] = 1;
+			h = pte[a];
+			pte[a] = NONE	/* gm_clear_ptes() */
 		};
 #ifndef BUG_NO_CPU_FLUSH
-		atomic { ctlb = NONE; ctlbw = 0 };
+		atomic { ctlb[a] = NONE; ctlbw[a] = 0 };
 #endif
 		atomic {
 			if
@@ -680,17 +850,18 @@ inline gm_freeze()
 			:: ref[h] == 1 ->
 #endif
 				ref[h] = FROZEN;	/* gm_freeze_folios() */
-				ptew = 0;
+				ptew[a] = 0;
 #ifndef BUG_MARKER_WITHOUT_ENTRY
-				valid = 1;
+				valid[a] = 1;
 #endif
-				pte = MARKER
+				pte[a] = MARKER;
+				add_sibling()
 			:: else ->
-				pte = h;
+				pte[a] = h;
 				h = NONE;
 				ok = 0
 			fi;
-			ptl = 0;
+			ptl[a] = 0;
 			check_marker()
 		}
 	fi;
@@ -706,10 +877,10 @@ inline gm_freeze()
 inline gm_move_in()
 {
 	if
-	:: atomic { h != NONE -> copy_data(brun, h) }
+	:: atomic { h != NONE -> copy_data(brun[a], h) }
 	:: atomic { h == NONE ->
 #ifndef BUG_NO_ZERO
-			zero_data(brun)
+			zero_data(brun[a])
 #endif
 		}
 #ifdef WITH_COPY_ERRORS
@@ -717,7 +888,7 @@ inline gm_move_in()
 #endif
 	fi;
 	atomic {
-		(ok || !ptl) ->
+		(ok || !ptl[a]) ->
 		if
 		:: h -> ref[h] = 1
 		:: else
@@ -733,19 +904,62 @@ inline gm_move_in()
 #ifdef BUG_THAW_NO_RECHECK
 			:: h ->
 #else
-			:: h && pte == MARKER ->
+			:: h && pte[a] == MARKER ->
 #endif
-				pte = h;
-				ptew = 1
-			:: h && pte != MARKER -> put_folio(h)
-			:: !h && pte == MARKER -> pte = NONE
+				pte[a] = h;
+				ptew[a] = 1
+			:: h && pte[a] != MARKER -> put_folio(h)
+			:: !h && pte[a] == MARKER -> pte[a] = NONE
 			:: else
 			fi;
-			valid = 0;
+			valid[a] = 0;
+#ifdef WITH_SIB
+			sib[a] = sib[a] && fill;
+#endif
 			check_marker()
 		fi;
 		h = NONE
 	}
+}
+
+/* --- share.c -------------------------------------------------------------- */
+
+/*
+ * gm_unshare() by the BUSY owner: a copy on the device, in fr, which then is
+ * the block's.  ok = 0 when the device fails (-EIO), with nothing changed.
+ */
+inline gm_unshare(c)
+{
+	/* gm_move_local() */
+	if
+	:: atomic {
+		if
+		:: valid[a] -> copy_data(fr, brun[a])
+		:: else
+		fi
+	}
+#ifdef WITH_COPY_ERRORS
+	:: ok = 0
+#endif
+	fi;
+	if
+	:: ok ->
+#ifdef BUG_UNSHARE_PUT_FIRST
+		atomic { r = brun[a]; brun[a] = fr; fr = NONE; gm_run_put(r);
+			r = NONE };
+#endif
+#ifdef BUG_UNSHARE_NO_TLB_INVL
+		atomic { !map_lock[c] -> peer_unmap(c) };
+#else
+		gm_as_unmap(c);
+#endif
+#ifndef BUG_UNSHARE_PUT_FIRST
+		/* vm_object_set_loc() */
+		atomic { r = brun[a]; brun[a] = fr; fr = NONE };
+		atomic { gm_run_put(r); r = NONE }
+#endif
+	:: else
+	fi
 }
 
 /* --- remote.c ------------------------------------------------------------- */
@@ -754,78 +968,136 @@ inline gm_move_in()
  * gm_remote_map(): map the host page where it is.  The look at the CPU page
  * table and gm_window_map() are apart, the sequence number covers the gap.
  */
-inline gm_remote_map(d)
+inline gm_remote_map(c)
 {
 	/* gm_remote_prepare(): mmu_interval_notifier_insert() */
 	atomic {
 		if
-		:: !win[d] -> win[d] = 1; win_hit[d] = (itree_active != 0)
+		:: !win[c] -> win[c] = 1; win_hit[c] = (itree_active[a] != 0)
 		:: else
 		fi
 	};
 	/* mmu_interval_read_begin() */
 #ifdef BUG_READ_BEGIN_NO_WAIT
-	atomic { seq_same[d] = 1 };
+	atomic { seq_same[c] = 1 };
 #else
-	atomic { !win_hit[d] -> seq_same[d] = 1 };
+	atomic { !win_hit[c] -> seq_same[c] = 1 };
 #endif
 	if
-	:: atomic { !ptl && IS_HOST(pte) -> h = pte; w = ptew };
+	:: atomic { !ptl[a] && IS_HOST(pte[a]) -> h = pte[a]; w = ptew[a] };
 		if
 #ifdef BUG_NO_SEQ_CHECK
-		:: atomic { !map_lock[d] && !CTX_DEAD(d) ->
+		:: atomic { !map_lock[c] && !CTX_DEAD(c) ->
 #else
-		:: atomic { !map_lock[d] && !CTX_DEAD(d) && seq_same[d] ->
+		:: atomic { !map_lock[c] && !CTX_DEAD(c) && seq_same[c] ->
 #endif
-				map_lock[d] = 1 };
+				map_lock[c] = 1 };
 			atomic {
-				peer_map(d, h, w);
+				peer_map(c, h, w);
 				mapped = 1;
-				map_lock[d] = 0
+				map_lock[c] = 0
 			}
-		:: !map_lock[d] && (CTX_DEAD(d) || !seq_same[d])
+		:: !map_lock[c] && (CTX_DEAD(c) || !seq_same[c])
 		fi
-	:: !ptl && !IS_HOST(pte)
+	:: !ptl[a] && !IS_HOST(pte[a])
 	fi;
-	atomic { seq_same[d] = 0; h = NONE; w = 0 }
+	atomic { seq_same[c] = 0; h = NONE; w = 0 }
 }
 
 /* --- who does it ---------------------------------------------------------- */
 
 /*
+ * gm_fault_resident(): the device has the page and lacks the translation, or
+ * the right to write.  fr is gm_resident::fresh.
+ */
+inline gm_fault_resident(c, d)
+{
+#ifdef WITH_FORK
+	/* gm_resident_prepare() */
+	if
+	:: atomic { write && blk[a] && gm_run_shared(brun[a]) ->
+			alloc_run(d, fr) }
+	:: else
+	fi;
+#endif
+	vm_object_claim();
+	/* gm_resident_map() */
+	if
+#ifdef WITH_FORK
+	:: ok && DEV_OF(brun[a]) == d && write && gm_run_shared(brun[a]) ->
+		if
+		:: fr != NONE ->
+			gm_unshare(c);
+			if
+			:: ok -> gm_ctx_map_block(c)
+			:: else
+			fi
+		:: else
+		fi;
+		gm_block_done()
+	:: ok && DEV_OF(brun[a]) == d &&
+	   !(write && gm_run_shared(brun[a])) ->
+#else
+	:: ok && DEV_OF(brun[a]) == d ->
+#endif
+		gm_ctx_map_block(c);
+		gm_block_done()
+	:: ok && DEV_OF(brun[a]) != d -> gm_block_done()
+	:: !ok
+	fi
+#ifdef WITH_FORK
+	;
+	/* gm_resident_finish() */
+	if
+	:: atomic { fr != NONE -> gm_run_put(fr); fr = NONE }
+	:: fr == NONE
+	fi;
+	/* A cached read-only translation must not be found again. */
+	if
+	:: atomic { mapped && write && !map_lock[c] -> tlb_invl(c) }
+	:: !(mapped && write)
+	fi
+#endif
+}
+
+/*
  * gm_dev_fault(), and hmadvise(HMADV_PREFETCH) to the device, which comes
  * unasked.  One attempt, gm_fault_try(), is one operation; gm_fault_wait()
- * follows it.
+ * follows it.  Only where there is a child does it matter whether the fault is
+ * for reading: otherwise the device may write whenever it may read.
  */
-proctype gm_dev_fault(bit d)
+proctype gm_dev_fault(byte c)
 {
-	byte h, r;
-	bit ok, mapped, again, w;
+	byte h, r, fr;
+	bit a = c / 2, d = c % 2;
+	bit ok, mapped, again, w, wm, write, fill;
 
 end:	do
-	:: atomic { !stop && MMAP_READABLE -> op_begin(); mmap_read_lock() };
+	:: atomic { !stop && MMAP_READABLE(a) -> op_begin(); mmap_read_lock() };
+#ifdef WITH_FORK
+#ifdef WITH_ONCE
+		write = !a;
+#else
+		if
+		:: write = 1
+		:: skip
+		fi;
+#endif
+#endif
 		/* gm_make_resident() */
 		if
-		:: blk && valid && DEV_OF(brun) == d ->
-			/* gm_fault_resident() */
+		:: blk[a] && valid[a] && DEV_OF(brun[a]) == d ->
 #ifdef BUG_MAP_WITHOUT_BUSY
-			gm_ctx_map_block(d)
+			gm_ctx_map_block(c)
 #else
-			vm_object_claim();
-			if
-			:: ok && DEV_OF(brun) == d ->
-				gm_ctx_map_block(d);
-				gm_block_done()
-			:: ok && DEV_OF(brun) != d -> gm_block_done()
-			:: !ok
-			fi
+			gm_fault_resident(c, d)
 #endif
-		:: blk && valid && DEV_OF(brun) != d ->
+		:: blk[a] && valid[a] && DEV_OF(brun[a]) != d ->
 			gm_recall()
-		:: !blk || !valid ->
-			gm_migrate(d)
+		:: !blk[a] || !valid[a] ->
+			gm_migrate(c, d)
 #ifdef WITH_REMOTE
-		:: IS_HOST(pte) -> gm_remote_map(d)
+		:: IS_HOST(pte[a]) -> gm_remote_map(c)
 #endif
 		fi;
 #ifdef PROGRESS
@@ -834,10 +1106,11 @@ end:	do
 		:: else
 		fi;
 #endif
-		atomic { mmap_read_unlock(); ok = 0; mapped = 0; op_end() };
+		atomic { mmap_read_unlock(); ok = 0; mapped = 0; write = 0;
+			fill = 0; op_end() };
 		/* gm_ctx_inval_wait() */
 		if
-		:: atomic { again && !inval_active[d] -> again = 0 }
+		:: atomic { again && !inval_active[c] -> again = 0 }
 		:: !again
 		fi
 	od
@@ -847,17 +1120,17 @@ end:	do
 inline move_folio(cond)
 {
 	if
-	:: IS_HOST(pte) && (cond) ->
+	:: IS_HOST(pte[a]) && (cond) ->
 		alloc_folio(h);
 		if
 		:: h ->
 			ref[h] = 1;
-			copy_data(h, pte);
-			ctlb = NONE;
-			ctlbw = 0;
-			old = pte;
-			pte = h;
-			ptew = 1;
+			copy_data(h, pte[a]);
+			ctlb[a] = NONE;
+			ctlbw[a] = 0;
+			old = pte[a];
+			pte[a] = h;
+			ptew[a] = 1;
 			put_folio(old);
 			h = NONE;
 			old = NONE
@@ -868,25 +1141,26 @@ inline move_folio(cond)
 	check_marker()
 }
 
-#ifdef WITH_CPU
+#if defined(WITH_CPU) || defined(WITH_CHILD_CPU)
 /*
  * A CPU thread that faults: do_anonymous_page(), gm_host_fault() and
  * do_wp_page().  Its loads and stores are in proctype hardware.
  */
-proctype cpu_fault()
+proctype cpu_fault(bit a)
 {
 	byte h, r, old;
 	bit ok;
 
 end:	do
-	:: atomic { !stop && MMAP_READABLE && !ptl && pte == NONE && !unstable ->
+	:: atomic { !stop && MMAP_READABLE(a) && !ptl[a] && pte[a] == NONE &&
+		    !unstable[a] ->
 			alloc_folio(h);
 			if
 			:: h ->
 				ref[h] = 1;
 				zero_data(h);
-				pte = h;
-				ptew = 1;
+				pte[a] = h;
+				ptew[a] = 1;
 				h = NONE
 			:: else
 			fi;
@@ -896,7 +1170,7 @@ end:	do
 		;
 progress_anon:	skip
 #endif
-	:: atomic { !stop && MMAP_READABLE && pte == MARKER ->
+	:: atomic { !stop && MMAP_READABLE(a) && pte[a] == MARKER ->
 			op_begin(); mmap_read_lock() };
 		gm_recall();
 #ifdef PROGRESS
@@ -907,16 +1181,16 @@ progress_anon:	skip
 #endif
 		atomic { mmap_read_unlock(); ok = 0; op_end() }
 #ifdef WITH_FORK
-	:: atomic { !stop && MMAP_READABLE && !ptl && IS_HOST(pte) && !ptew &&
-		    ref[pte] == 1 ->
-			ptew = 1		/* wp_page_reuse() */
+	:: atomic { !stop && MMAP_READABLE(a) && !ptl[a] && IS_HOST(pte[a]) &&
+		    !ptew[a] && ref[pte[a]] == 1 ->
+			ptew[a] = 1		/* wp_page_reuse() */
 		}
-	:: atomic { !stop && MMAP_READABLE && IS_HOST(pte) && !ptew &&
-		    ref[pte] > 1 ->
+	:: atomic { !stop && MMAP_READABLE(a) && IS_HOST(pte[a]) && !ptew[a] &&
+		    ref[pte[a]] > 1 ->
 			op_begin(); mmap_read_lock() };
 		/* wp_page_copy() */
 		inval_start();
-		atomic { !ptl -> move_folio(!ptew) };
+		atomic { !ptl[a] -> move_folio(!ptew[a]) };
 		atomic { inval_end(); mmap_read_unlock(); op_end() }
 #endif
 	od
@@ -925,17 +1199,25 @@ progress_anon:	skip
 
 #ifdef WITH_EVICT
 /*
- * gm_evict_run() of the hnode's thread, or hmadvise(HMADV_PREFETCH) to the
- * host: the same recall, but what starts it is the run, not a fault.
+ * gm_evict_sharer() for one process after the other, by the hnode's thread, or
+ * hmadvise(HMADV_PREFETCH) to the host: the same recall, but what starts it is
+ * the run, not a fault.
  */
 proctype gm_evict()
 {
 	byte h, r;
-	bit ok;
+	bit a, ok;
 
 end:	do
-	:: atomic { !stop && MMAP_READABLE && blk ->
-			op_begin(); mmap_read_lock() };
+	:: atomic {
+			if
+			:: !stop && MMAP_READABLE(0) && blk[0] -> a = 0
+#ifdef WITH_FORK
+			:: !stop && MMAP_READABLE(1) && blk[1] -> a = 1
+#endif
+			fi;
+			op_begin(); mmap_read_lock()
+		};
 		gm_recall();
 #ifdef PROGRESS
 		if
@@ -943,83 +1225,99 @@ end:	do
 		:: else
 		fi;
 #endif
-		atomic { mmap_read_unlock(); ok = 0; op_end() }
+		atomic { mmap_read_unlock(); ok = 0; a = 0; op_end() }
 	od
 }
 #endif
 
-#ifdef WITH_ZAP
+#if defined(WITH_ZAP) || defined(WITH_CHILD_ZAP)
 /* munmap() after its downgrade, MADV_DONTNEED: zap_page_range_single(). */
-proctype zap()
+proctype zap(bit a)
 {
 	byte r;
 
 end:	do
-	:: atomic { !stop && MMAP_READABLE -> op_begin(); mmap_read_lock() };
+	:: atomic { !stop && MMAP_READABLE(a) -> op_begin(); mmap_read_lock() };
 		inval_start();
 		zap_pte(false);
 #ifdef PROGRESS
 progress_zapped:
 #endif
 		atomic { inval_end(); mmap_read_unlock(); op_end() }
+#ifdef WITH_SIB
+	:: atomic { !stop && MMAP_READABLE(a) && sib[a] -> zap_sibling() }
+#endif
 	od
 }
 #endif
 
-#ifdef WITH_OOM
+#if defined(WITH_OOM) || defined(WITH_CHILD_OOM)
 /*
  * __oom_reap_task_mm(): the same zap, but the notifiers may not block.  A
  * window makes the reaper skip the range; the contexts defer their unmap.  The
  * process dies, and neither it nor a device may see zeros instead of its data.
+ * It may be at its exit, or before it.
  */
-proctype oom_reaper()
+#ifdef WITH_ONCE
+#define WAS_REAPED	unstable[a]
+#else
+#define WAS_REAPED	false
+#endif
+
+proctype oom_reaper(bit a)
 {
 	byte r;
 
 end:	do
 #ifdef BUG_OOM_NO_SKIP
-	:: atomic { !stop && MMAP_READABLE ->
+	:: atomic { !stop && exists[a] && !writer[a] ->
 #else
-	:: atomic { !stop && MMAP_READABLE && !win[0] && !win[1] ->
+	:: atomic { !stop && exists[a] && !writer[a] && !WAS_REAPED &&
+		    !win[2 * a] && !win[2 * a + 1] ->
 #endif
 			op_begin(); mmap_read_lock();
-			unstable = 1;
-			itree_active++
+			unstable[a] = 1;
+			itree_active[a]++
 		};
-		atomic { gm_inval_defer(0) };
+		atomic { gm_inval_defer(2 * a) };
 #ifdef WITH_DEV1
 		atomic { gm_inval_defer(1) };
 #endif
 		zap_pte(true);
+#ifdef WITH_SIB
+		zap_sibling();
+#endif
 		atomic { inval_end(); mmap_read_unlock(); op_end() }
 	od
 }
 
 /* gm_inval_work() of one context: the deferred unmap, then the dead list. */
-proctype gm_inval_work(bit d)
+proctype gm_inval_work(byte c)
 {
+	bit d = c % 2;
+
 end:	do
-	:: atomic { defer[d] && !map_lock[d] ->
-			map_lock[d] = 1;
-			defer[d] = 0;
-			peer_unmap(d)
+	:: atomic { defer[c] && !map_lock[c] ->
+			map_lock[c] = 1;
+			defer[c] = 0;
+			peer_unmap(c)
 		};
 #ifdef BUG_FREE_BEFORE_FLUSH
 		atomic {
 			if
-			:: deferred == 1 -> gm_free_dead_runs()
+			:: deferred[d] == 1 -> gm_run_free_list(d)
 			:: else
 			fi
 		};
 #endif
-		atomic { tlb_invl(d); map_lock[d] = 0 };
+		atomic { tlb_invl(c); map_lock[c] = 0 };
 		atomic {
-			deferred--;
+			deferred[d]--;
 			if
 #ifdef BUG_WORKER_FREES_ALL
-			:: true -> gm_free_dead_runs()
+			:: true -> gm_run_free_list(d)
 #else
-			:: deferred == 0 -> gm_free_dead_runs()
+			:: deferred[d] == 0 -> gm_run_free_list(d)
 #endif
 			:: else
 			fi;
@@ -1029,61 +1327,158 @@ end:	do
 }
 #endif
 
+/* gm_inval_release() */
+inline gm_inval_release(c)
+{
+	atomic { !map_lock[c] -> map_lock[c] = 1; peer_unmap(c) };
+	atomic { tlb_invl(c); ctx_dead[c] = 1; map_lock[c] = 0 }
+}
+
 #ifdef WITH_FORK
-/* dup_mmap() with gm_fork() and copy_page_range(); the exit of the child. */
+/*
+ * __gm_fork() with vm_object_share(): the child gets a view.  Nothing is BUSY,
+ * and nobody looks at the child before the fork is through.
+ */
+inline gm_fork()
+{
+	atomic {
+		assert(!busy[0] && !blk[1] || broken_I1);
+		if
+		:: blk[0] ->
+			blk[1] = 1;
+			brun[1] = brun[0];
+			valid[1] = valid[0];
+			sib[1] = sib[0];
+#ifndef BUG_FORK_NO_VIEW
+			VIEWS(brun[0])++;
+#endif
+			forking = 1
+		:: else
+		fi
+	}
+}
+
+/* __gm_fork_failed() with vm_object_destroy() */
+inline gm_fork_failed()
+{
+	atomic {
+		if
+		:: blk[1] ->
+			blk[1] = 0;
+			valid[1] = 0;
+			sib[1] = 0;
+			r = brun[1];
+			brun[1] = NONE;
+#ifndef BUG_FORK_FAILED_KEEPS
+			gm_run_put(r);
+#endif
+			r = NONE
+		:: else
+		fi;
+		forking = 0
+	}
+}
+
+/* copy_page_range() under the page table locks: what the child starts with. */
+inline copy_pte()
+{
+	atomic {
+		!ptl[0] ->
+		pte[1] = pte[0];
+		fresh[1] = fresh[0];
+		zero_ok[1] = zero_ok[0];
+		if
+		:: IS_HOST(pte[0]) ->
+			ref[pte[0]]++;
+			ptew[0] = 0;
+			ctlbw[0] = 0
+		:: else
+		fi;
+		ptew[1] = 0;
+		forking = 0;
+		check_marker();
+		assert((pte[1] == MARKER) == (blk[1] && valid[1]) || broken_I1)
+	}
+}
+
+/*
+ * exit_mmap(), of a process that has no users any more: mmu_notifier_release(),
+ * then the zap.  The OOM reaper may be at work too.
+ */
+inline exit_mmap()
+{
+#ifdef WITH_REMOTE
+	gm_window_invalidate(2 * a);
+#endif
+	gm_inval_release(2 * a);
+	zap_pte(false);
+#ifdef WITH_SIB
+	zap_sibling();
+#endif
+	atomic {
+		readers[a] == 0 ->
+		exists[a] = 0;
+		assert(!blk[a] && pte[a] == NONE || leaked);
+		assert(dpte[2 * a] == NONE && dtlb[2 * a] == NONE || broken_I4);
+		win[2 * a] = 0;
+		seq_same[2 * a] = 0;
+		unstable[a] = 0;
+		fresh[a] = 0;
+		zero_ok[a] = 0;
+		op_end()
+	}
+}
+
+/*
+ * dup_mmap() with gm_fork() and copy_page_range().  The notifier range,
+ * MMU_NOTIFY_PROTECTION_PAGE, is for windows and for pmap_protect.  And the
+ * exit of the parent or of the child, after which there may be another child.
+ */
 proctype fork()
 {
 	byte h, r;
-	bit ok;
+	bit a;
 
 end:	do
-	:: atomic { !stop && !writer && childf == NONE ->
-			op_begin(); writer = 1 };
-		readers == 0;
-#ifndef BUG_FORK_NO_RECALL
-		/* gm_recall_range() */
-		do
-		:: pte == MARKER ->
-			gm_recall();
-			if
-			:: !ok && blk && !busy -> break	/* -EIO, no child */
-			:: else -> ok = 0
-			fi
-		:: else -> break
-		od;
-		ok = 0;
+	:: atomic { !stop && alive[0] && !writer[0] && !unstable[0] &&
+		    !exists[1] && deferred[0] == 0 && !defer[2] && !forked ->
+			op_begin(); writer[0] = 1;
+#ifdef WITH_ONCE
+			forked = 1
 #endif
+		};
+		readers[0] == 0;
+		gm_fork();
 		if
-#ifndef BUG_FORK_NO_RECALL
-		:: pte == MARKER
+#ifndef WITH_ONCE
+		:: gm_fork_failed()
 #endif
-		:: else ->
-			/* MMU_NOTIFY_PROTECTION_PAGE: windows and pmap_protect */
-#ifdef BUG_FORK_NO_UNMAP
-			skip;
-#else
+		:: skip;
+#ifndef BUG_FORK_NO_PROTECT
 			itree_start();
+			gm_inval_protect(0);
 #endif
+			copy_pte();
 			atomic {
-				!ptl ->
-				/* copy_pte_marker(): the child loses it */
-				assert(pte != MARKER || broken_I5);
-				if
-				:: IS_HOST(pte) ->
-					ref[pte]++;
-					childf = pte;
-					ptew = 0;
-					ctlbw = 0
-				:: else
-				fi
-			};
-#ifndef BUG_FORK_NO_UNMAP
-			atomic { itree_end() }
+#ifndef BUG_FORK_NO_PROTECT
+				itree_end();
+				inval_active[0]--;
 #endif
+				alive[1] = 1;
+				exists[1] = 1;
+				ctx_dead[2] = unbound
+			}
 		fi;
-		atomic { writer = 0; op_end() }
-	:: atomic { childf != NONE -> h = childf; childf = NONE; put_folio(h);
-			h = NONE; check_rest() }
+		atomic { writer[0] = 0; op_end() }
+	:: atomic { !stop && alive[1] && readers[1] == 0 ->
+			alive[1] = 0; a = 1; op_begin() };
+		exit_mmap();
+		a = 0
+#ifdef WITH_EXIT
+	:: atomic { !stop && alive[0] && readers[0] == 0 && !writer[0] ->
+			alive[0] = 0; op_begin() };
+		exit_mmap()
+#endif
 	od
 }
 #endif
@@ -1092,7 +1487,8 @@ end:	do
 /* I3; the PTE is none for a moment while a migration finds the reference. */
 inline assert_not_moved()
 {
-	assert(!gup_mapped || pte == gupf || (ptl && pte == NONE) || broken_I3)
+	assert(!gup_mapped || pte[0] == gupf || (ptl[0] && pte[0] == NONE) ||
+	       broken_I3)
 }
 
 /*
@@ -1104,20 +1500,21 @@ proctype gup()
 	byte h;
 
 end:	do
-	:: atomic { !stop && IS_HOST(pte) && ptew -> op_begin(); h = pte };
+	:: atomic { !stop && IS_HOST(pte[0]) && ptew[0] ->
+			op_begin(); h = pte[0] };
 		if
 		:: atomic { ref[h] != 0 && ref[h] != FROZEN -> ref[h]++ };
 			if
-			:: atomic { pte == h -> gupf = h; gup_mapped = 1 };
+			:: atomic { pte[0] == h -> gupf = h; gup_mapped = 1 };
 				do
-				:: atomic { gup_mapped && fresh != BIT(gupf) ->
+				:: atomic { gup_mapped && fresh[0] != BIT(gupf) ->
 						assert_not_moved();
-						store(gupf) }
+						store(0, gupf) }
 				:: break
 				od;
 				atomic { assert_not_moved(); gupf = NONE;
 					gup_mapped = 0 }
-			:: pte != h -> skip
+			:: pte[0] != h -> skip
 			fi;
 			atomic { put_folio(h) }
 		:: ref[h] == 0 || ref[h] == FROZEN -> skip
@@ -1135,11 +1532,12 @@ end:	do
 proctype compact()
 {
 	byte h, old;
+	bit a;
 
 end:	do
-	:: atomic { !stop && IS_HOST(pte) -> op_begin() };
+	:: atomic { !stop && IS_HOST(pte[a]) -> op_begin() };
 		inval_start();
-		atomic { !ptl -> move_folio(ref[pte] == 1) };
+		atomic { !ptl[a] -> move_folio(ref[pte[a]] == 1) };
 		atomic { inval_end(); op_end() }
 	od
 }
@@ -1147,44 +1545,49 @@ end:	do
 
 #ifdef WITH_UNBIND
 /*
- * Unbind of the driver of device 1: gm_as_detach() (gm_inval_release(), then
- * pmap_destroy), then gm_hnode_evacuate().  Prefetches to it may go on.
+ * Unbind of the driver of a device: gm_as_detach() of each context
+ * (gm_inval_release(), then pmap_destroy), then gm_hnode_evacuate().
+ * Prefetches to it may go on.
  */
 proctype unbind()
 {
 	byte h, r;
-	bit ok;
+	bit a, ok;
 
 end_bound:
-	atomic { !stop -> op_begin() };
+	atomic { !stop -> op_begin(); unbound = 1 };
 	/* gm_remote_destroy() */
-	atomic { !map_lock[1] -> map_lock[1] = 1; win[1] = 0;
-		seq_same[1] = 0; peer_unmap(1) };
-	atomic { tlb_invl(1); map_lock[1] = 0 };
-	/* gm_inval_release() */
-	atomic { !map_lock[1] -> map_lock[1] = 1; peer_unmap(1) };
-	atomic { tlb_invl(1); ctx_dead[1] = 1; map_lock[1] = 0 };
+	atomic { !map_lock[UNBIND_DEV] -> map_lock[UNBIND_DEV] = 1;
+		win[UNBIND_DEV] = 0; seq_same[UNBIND_DEV] = 0;
+		peer_unmap(UNBIND_DEV) };
+	atomic { tlb_invl(UNBIND_DEV); map_lock[UNBIND_DEV] = 0 };
+	gm_inval_release(UNBIND_DEV);
+#ifdef WITH_CHILD_DEV
+	gm_inval_release(2);
+#endif
 
 	/* gm_hnode_evacuate() */
 #ifndef BUG_UNBIND_NOT_CLOSING
-	closing[1] = 1;
+	closing[UNBIND_DEV] = 1;
 #endif
 	do
-	:: used & RUNS_OF(1) ->
-		if
-		:: atomic { MMAP_READABLE && blk && DEV_OF(brun) == 1 ->
-				mmap_read_lock() };
-			gm_recall();
-			atomic { mmap_read_unlock(); ok = 0 }
-		:: !(used & RUNS_OF(1)) || (blk && DEV_OF(brun) != 1) || !blk
-		fi
-	:: !(used & RUNS_OF(1)) -> break
+	:: atomic { MMAP_READABLE(0) && blk[0] && DEV_OF(brun[0]) == UNBIND_DEV ->
+			a = 0; mmap_read_lock() };
+		gm_recall();
+		atomic { mmap_read_unlock(); ok = 0 }
+#if defined(WITH_FORK) && !defined(BUG_EVICT_ONE_VIEW)
+	:: atomic { MMAP_READABLE(1) && blk[1] && DEV_OF(brun[1]) == UNBIND_DEV ->
+			a = 1; mmap_read_lock() };
+		gm_recall();
+		atomic { mmap_read_unlock(); ok = 0; a = 0 }
+#endif
+	:: !(used & RUNS_OF(UNBIND_DEV)) -> break
 	od;
 	atomic { op_end() };
 	/* gm_hnode_destroy() */
 end_unbound:
 	do
-	:: used & RUNS_OF(1) -> assert(broken_I4)
+	:: used & RUNS_OF(UNBIND_DEV) -> assert(broken_I4)
 	od
 }
 #endif
@@ -1192,40 +1595,50 @@ end_unbound:
 /*
  * Loads and stores.  A translation is taken into the TLB at any time and used
  * until it is invalidated, whatever the tables say by then.  Loads have no
- * effect, so they show up only when they go wrong.
+ * effect, so they show up only when they go wrong; a store is seen only when
+ * it makes a difference.
  */
+#define STORE_MATTERS(a, f) \
+	(fresh[a] != BIT(f) || (fresh[1 - (a)] & BIT(f)))
+
+#define CPU_HARDWARE(a) \
+	:: atomic { ctlb[a] == NONE && IS_HOST(pte[a]) -> \
+			ctlb[a] = pte[a]; ctlbw[a] = ptew[a] } \
+	:: atomic { ctlb[a] != NONE && ctlb[a] == pte[a] && ptew[a] && \
+		    !ctlbw[a] -> ctlbw[a] = 1 } \
+	:: atomic { ctlbw[a] && STORE_MATTERS(a, ctlb[a]) -> \
+			store(a, ctlb[a]) } \
+	:: atomic { ctlb[a] != NONE && !(fresh[a] & BIT(ctlb[a])) -> \
+			assert(broken_I5) }
+
+#define DEVICE_HARDWARE(c, a, d) \
+	:: atomic { dtlb[c] == NONE && dpte[c] != NONE -> \
+			dtlb[c] = dpte[c]; dtlbw[c] = dptew[c] } \
+	:: atomic { dtlbw[c] && STORE_MATTERS(a, dtlb[c]) -> \
+			store(a, dtlb[c]) } \
+	:: atomic { dtlb[c] != NONE && !(fresh[a] & BIT(dtlb[c])) -> \
+			assert(broken_I5) } \
+	:: atomic { dtlb[c] != NONE && !MAY_REACH(a, d, dtlb[c]) -> \
+			assert(broken_I2) } \
+	:: atomic { dtlbw[c] && !MAY_WRITE(a, d, dtlb[c]) -> \
+			assert(broken_I2) } \
+	/* pmap_destroy comes next */ \
+	:: atomic { ctx_dead[c] && (dpte[c] != NONE || dtlb[c] != NONE) -> \
+			assert(broken_I4) }
+
 active proctype hardware()
 {
 end:	do
-	/* CPU */
-	:: atomic { ctlb == NONE && IS_HOST(pte) -> ctlb = pte; ctlbw = ptew }
-	:: atomic { ctlb != NONE && ctlb == pte && ptew && !ctlbw -> ctlbw = 1 }
-	:: atomic { ctlbw && fresh != BIT(ctlb) -> store(ctlb) }
-	:: atomic { ctlb != NONE && !(fresh & BIT(ctlb)) ->
-			assert(broken_I5) }		/* a CPU load */
-	/* devices */
-	:: atomic { dtlb[0] == NONE && dpte[0] != NONE ->
-			dtlb[0] = dpte[0]; dtlbw[0] = dptew[0] }
-	:: atomic { dtlbw[0] && fresh != BIT(dtlb[0]) -> store(dtlb[0]) }
-	:: atomic { dtlb[0] != NONE && !(fresh & BIT(dtlb[0])) ->
-			assert(broken_I5) }		/* a device load */
-	:: atomic { dtlb[0] != NONE && !MAY_REACH(0, dtlb[0]) ->
-			assert(broken_I2) }
-	:: atomic { dtlbw[0] && !MAY_WRITE(0, dtlb[0]) ->
-			assert(broken_I2) }
+	CPU_HARDWARE(0)
+	DEVICE_HARDWARE(0, 0, 0)
 #ifdef WITH_DEV1
-	:: atomic { dtlb[1] == NONE && dpte[1] != NONE ->
-			dtlb[1] = dpte[1]; dtlbw[1] = dptew[1] }
-	:: atomic { dtlbw[1] && fresh != BIT(dtlb[1]) -> store(dtlb[1]) }
-	:: atomic { dtlb[1] != NONE && !(fresh & BIT(dtlb[1])) ->
-			assert(broken_I5) }		/* a device load */
-	:: atomic { dtlb[1] != NONE && !MAY_REACH(1, dtlb[1]) ->
-			assert(broken_I2) }
-	:: atomic { dtlbw[1] && !MAY_WRITE(1, dtlb[1]) ->
-			assert(broken_I2) }
-	/* pmap_destroy comes next */
-	:: atomic { ctx_dead[1] && (dpte[1] != NONE || dtlb[1] != NONE) ->
-			assert(broken_I4) }
+	DEVICE_HARDWARE(1, 0, 1)
+#endif
+#ifdef WITH_CHILD_CPU
+	CPU_HARDWARE(1)
+#endif
+#ifdef WITH_CHILD_DEV
+	DEVICE_HARDWARE(2, 1, 0)
 #endif
 #ifndef PROGRESS
 	:: atomic { !stop -> stop = 1 }
@@ -1235,25 +1648,41 @@ end:	do
 
 init {
 	atomic {
+		alive[0] = 1;
+		exists[0] = 1;
+		zero_ok[0] = 1;
 		run gm_dev_fault(0);
 #if defined(WITH_DEV1) && !defined(WITH_IDLE1)
 		run gm_dev_fault(1);
 #endif
+#if defined(WITH_CHILD_DEV) && !defined(WITH_CHILD_IDLE)
+		run gm_dev_fault(2);
+#endif
 #ifdef WITH_CPU
-		run cpu_fault();
+		run cpu_fault(0);
+#endif
+#ifdef WITH_CHILD_CPU
+		run cpu_fault(1);
 #endif
 #ifdef WITH_EVICT
 		run gm_evict();
 #endif
 #ifdef WITH_ZAP
-		run zap();
+		run zap(0);
+#endif
+#ifdef WITH_CHILD_ZAP
+		run zap(1);
 #endif
 #ifdef WITH_OOM
-		run oom_reaper();
+		run oom_reaper(0);
 		run gm_inval_work(0);
 #ifdef WITH_DEV1
 		run gm_inval_work(1);
 #endif
+#endif
+#ifdef WITH_CHILD_OOM
+		run oom_reaper(1);
+		run gm_inval_work(2);
 #endif
 #ifdef WITH_FORK
 		run fork();
