@@ -455,6 +455,27 @@ static void hnode_views(struct kunit *test)
 	}
 }
 
+/* A view that went while an invalidation was put off may still be looked at. */
+static void hnode_stale(struct kunit *test)
+{
+	struct fixture *f = test->priv;
+	unsigned long loc = take(f, GM_ORDER_64K, 5000);
+
+	KUNIT_ASSERT_TRUE(test, gm_run_get(loc, 1));
+	f->gdev->deferred = 1;
+	gm_run_put(loc);
+	KUNIT_EXPECT_TRUE(test, gm_run_shared(loc));
+	KUNIT_EXPECT_FALSE(test, gm_run_takes(loc, &f->anon_vma, 5000));
+	KUNIT_EXPECT_EQ(test, f->gdev->dead, GM_LOC_NONE);
+	f->gdev->deferred = 0;
+	KUNIT_EXPECT_TRUE(test, gm_run_shared(loc));
+	gm_run_put(loc);
+	check_unused(f);
+	loc = take(f, GM_ORDER_64K, 5000);
+	KUNIT_EXPECT_FALSE(test, gm_run_shared(loc));
+	gm_run_put(loc);
+}
+
 /* More views than a run can count are refused, and nothing changes. */
 static void hnode_too_many_views(struct kunit *test)
 {
@@ -715,6 +736,7 @@ static struct kunit_case hnode_cases[] = {
 	KUNIT_CASE(hnode_fill),
 	KUNIT_CASE_SLOW(hnode_parallel),
 	KUNIT_CASE(hnode_views),
+	KUNIT_CASE(hnode_stale),
 	KUNIT_CASE(hnode_too_many_views),
 	KUNIT_CASE(hnode_victims_order),
 	KUNIT_CASE(hnode_victims_parts),
