@@ -926,10 +926,22 @@ inline gm_move_in()
 
 /*
  * gm_unshare() by the BUSY owner: a copy on the device, in fr, which then is
- * the block's.  ok = 0 when the device fails (-EIO), with nothing changed.
+ * the block's.  ok = 0 when the device fails (-EIO), and the block keeps its run.
  */
+inline unshare_unmap(c)
+{
+#ifdef BUG_UNSHARE_NO_TLB_INVL
+	atomic { !map_lock[c] -> peer_unmap(c) }
+#else
+	gm_as_unmap(c)
+#endif
+}
+
 inline gm_unshare(c)
 {
+#ifndef BUG_UNSHARE_PUT_FIRST
+	unshare_unmap(c);
+#endif
 	/* gm_move_local() */
 	if
 	:: atomic {
@@ -944,19 +956,11 @@ inline gm_unshare(c)
 	fi;
 	if
 	:: ok ->
-#ifdef BUG_UNSHARE_PUT_FIRST
-		atomic { r = brun[a]; brun[a] = fr; fr = NONE; gm_run_put(r);
-			r = NONE };
-#endif
-#ifdef BUG_UNSHARE_NO_TLB_INVL
-		atomic { !map_lock[c] -> peer_unmap(c) };
-#else
-		gm_as_unmap(c);
-#endif
-#ifndef BUG_UNSHARE_PUT_FIRST
 		/* vm_object_set_loc() */
 		atomic { r = brun[a]; brun[a] = fr; fr = NONE };
-		atomic { gm_run_put(r); r = NONE }
+		atomic { gm_run_put(r); r = NONE };
+#ifdef BUG_UNSHARE_PUT_FIRST
+		unshare_unmap(c)
 #endif
 	:: else
 	fi

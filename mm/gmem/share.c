@@ -18,10 +18,10 @@
  * @fresh: run of the size of @block; belongs to the block on success
  * @move: of the size of @block
  *
- * The translations of the block are gone afterwards.
+ * The translations of the block are gone afterwards, also on failure.
  *
  * Context: mmap lock or VMA lock held for reading. Sleeps.
- * Return: 0, or -EIO when the device could not copy, with nothing changed.
+ * Return: 0, or -EIO when the device could not copy; the block keeps its run.
  */
 int gm_unshare(struct gm_as *as, struct gm_block *block, unsigned long fresh,
 	       struct gm_move *move)
@@ -29,10 +29,14 @@ int gm_unshare(struct gm_as *as, struct gm_block *block, unsigned long fresh,
 	struct gm_dev *gdev = gm_loc_to_hnode(block->loc)->gdev;
 	unsigned long shared = block->loc;
 
+	/*
+	 * Before the last view of the old run can go, and before the copy: what
+	 * mremap() left of a block may still be mapped for writing, for another
+	 * context of the process.
+	 */
+	gm_as_unmap(as, gdev, gm_block_start(block), gm_block_end(block));
 	if (gm_move_local(gdev, move, block, fresh))
 		return -EIO;
-	/* Before the last view of the old run can go. */
-	gm_as_unmap(as, gdev, gm_block_start(block), gm_block_end(block));
 	gm_run_copy_rmap(fresh, shared);
 	vm_object_set_loc(&as->vmo, block, fresh);
 	gm_run_put(shared);
