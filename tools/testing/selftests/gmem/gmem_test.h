@@ -57,6 +57,7 @@
 #define gmem_map_err(err, ...)	FAILS(err, _gmem_map(__VA_ARGS__))
 #define gmem_map_shape(...)	OK(_gmem_map_shape(__VA_ARGS__))
 #define gmem_smaps(...)		OK(_gmem_smaps(__VA_ARGS__))
+#define gmem_page_out(...)	OK(_gmem_page_out(__VA_ARGS__))
 #define gmem_hnode_set(...)	OK(_gmem_hnode_set(__VA_ARGS__))
 #define gmem_write_file(...)	OK(_gmem_write_file(__VA_ARGS__))
 

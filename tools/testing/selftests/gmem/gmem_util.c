@@ -636,6 +636,24 @@ int _gmem_smaps(pid_t pid, const void *p, size_t len, struct gmem_smaps *out)
 	return 0;
 }
 
+int _gmem_page_out(void *p, size_t len)
+{
+	uint64_t end = gmem_now_ms() + 5000;
+	struct gmem_smaps maps;
+	int err;
+
+	do {
+		/* This puts the batches of all CPUs on the LRU lists. */
+		err = _gmem_write_file("/proc/sys/vm/compact_memory", "1");
+		if (!err && madvise(p, len, MADV_PAGEOUT))
+			err = errno;
+		err = err ?: _gmem_smaps(0, p, len, &maps);
+		if (err || maps.swap == len)
+			return err;
+	} while (gmem_now_ms() < end);
+	return EBUSY;
+}
+
 uint64_t gmem_pagemap(const void *p)
 {
 	uint64_t word = 0;

@@ -218,6 +218,12 @@ struct gmem_smaps {
 /* What /proc/PID/smaps says of the VMAs that overlap a range; 0 is us. */
 int _gmem_smaps(pid_t pid, const void *p, size_t len, struct gmem_smaps *out);
 
+/*
+ * Have all of a VMA's range swapped out, at most 5 seconds; EBUSY when a page
+ * stays.  One that another CPU still has in a batch for the LRU does at first.
+ */
+int _gmem_page_out(void *p, size_t len);
+
 /* The word of a page in /proc/self/pagemap. */
 uint64_t gmem_pagemap(const void *p);
 
