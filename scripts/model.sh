@@ -6,6 +6,7 @@
 # model.sh             all configurations, and the broken variants, each of
 #                      which must be found; KTAP goes to build/log/model.out
 # model.sh deep        larger configurations: minutes, and up to 12 GiB
+# model.sh row TABLE NAME    one row of a table; for this script's own use
 # model.sh trace NAME  print the events of the shortest counterexample of a
 #                      broken variant, or of a configuration that fails
 #
@@ -185,66 +186,101 @@ with()
 	done
 }
 
-# result N EXPECTED GOT TEXT: one line of KTAP.
-result()
+# configs_row PREFIX DEPTH NAME MODE SWITCHES
+configs_row()
 {
-	local line="ok $1 - $4"
+	local dir=$WORK/$3 switches=${*:5}
 
-	if [ "$2" != "$3" ]; then
-		line="not ok $1 - $4: $3 instead of $2"
-		status=1
+	# shellcheck disable=SC2086,SC2046
+	build "$dir" "$1$4" -O1 $(with $switches)
+	search "$dir" "$4" "$2"
+	report "$dir" ok "$3 ($switches): $(states "$dir/pan.out") states"
+}
+
+# bugs_row NAME PROPERTY SWITCHES
+bugs_row()
+{
+	local dir=$WORK/$1 mode=safety switches=${*:3}
+
+	[ "$2" != livelock ] || mode=progress
+	# shellcheck disable=SC2086,SC2046
+	build "$dir" "$mode" -O0 "-DBUG_$1" $(with $switches)
+	search "$dir" "$mode" 1000000
+	report "$dir" "$2" "finds BUG_$1: $2"
+}
+
+# report DIR EXPECTED TEXT: leaves DIR/result.
+report()
+{
+	local got
+
+	got=$(verdict "$1/pan.out")
+	if [ "$got" = "$2" ]; then
+		echo "ok $3"
+	else
+		echo "failed $3: $got instead of $2"
+	fi > "$1/result"
+	rm -f "$1"/pan "$1"/pan.[bchmptr] "$1"/pan.pre
+}
+
+# row TABLE NAME: check one row, unless that was done of the same model by the
+# same tools: what an exhaustive search finds does not change.
+row()
+{
+	local stamp line
+
+	read -r -a line < <(lines "${!1}" | awk -v name="$2" '$1 == name')
+	stamp=$(cat "$PML" "$0" <(spin -V; gcc --version) - <<< "${line[*]}" |
+		sha256sum)
+	if stamp_ok "$WORK/$2/stamp" "$stamp" && [ -f "$WORK/$2/result" ]; then
+		touch "$WORK/$2/kept"
+	else
+		case $1 in
+		CONFIGS)	configs_row "" 3000000 "${line[@]}" ;;
+		DEEP)		configs_row deep- 20000000 "${line[@]}" ;;
+		BUGS)		bugs_row "${line[@]}" ;;
+		esac
+		grep -q ^failed "$WORK/$2/result" ||
+			echo "$stamp" > "$WORK/$2/stamp"
 	fi
-	echo "$line" | tee -a "$OUT"
+	touch "$WORK/$2/done"
 }
 
-# run_configs TABLE PREFIX DEPTH
-run_configs()
+# run_tables AT-A-TIME TABLE...: KTAP in the order of the tables, whichever row
+# ends first.
+run_tables()
 {
-	local name mode switches got
+	local jobs=$1 table name n=0 kept=0 rows=() pool line mark
 
-	while read -r name mode switches; do
+	shift
+	for table; do
+		while read -r name _; do
+			rows+=("$table $name")
+			rm -f "$WORK/$name"/{done,kept}
+		done < <(lines "${!table}")
+	done
+	{
+		echo "TAP version 13"
+		echo "1..${#rows[@]}"
+	} | tee "$OUT"
+	printf '%s\n' "${rows[@]}" | xargs -P "$jobs" -L 1 "$0" row &
+	pool=$!
+	for line in "${rows[@]}"; do
+		name=${line#* }
 		n=$((n + 1))
-		# shellcheck disable=SC2086,SC2046
-		build "$WORK/$name" "$2$mode" -O1 $(with $switches)
-		search "$WORK/$name" "$mode" "$3"
-		got=$(verdict "$WORK/$name/pan.out")
-		result "$n" ok "$got" \
-			"$name ($switches): $(states "$WORK/$name/pan.out") states"
-	done < <(lines "$1")
-}
-
-run_bugs()
-{
-	local name property switches got
-
-	while read -r name property switches; do
-		n=$((n + 1))
-		mode=safety
-		[ "$property" != livelock ] || mode=progress
-		# shellcheck disable=SC2086,SC2046
-		build "$WORK/bug" "$mode" -O0 "-DBUG_$name" $(with $switches)
-		search "$WORK/bug" "$mode" 1000000
-		got=$(verdict "$WORK/bug/pan.out")
-		result "$n" "$property" "$got" "finds BUG_$name: $property"
-	done < <(lines "$BUGS")
-}
-
-run_all()
-{
-	: > "$OUT"
-	echo "TAP version 13" | tee -a "$OUT"
-	echo "1..$(lines "$CONFIGS$BUGS" | wc -l)" | tee -a "$OUT"
-	run_configs "$CONFIGS" "" 3000000
-	run_bugs
-}
-
-run_deep()
-{
-	OUT=$LOG/model-deep.out
-	: > "$OUT"
-	echo "TAP version 13" | tee -a "$OUT"
-	echo "1..$(lines "$DEEP" | wc -l)" | tee -a "$OUT"
-	run_configs "$DEEP" deep- 20000000
+		while [ ! -f "$WORK/$name/done" ] && kill -0 "$pool" 2>/dev/null
+		do
+			sleep 0.1
+		done
+		[ ! -f "$WORK/$name/kept" ] || kept=$((kept + 1))
+		read -r mark line < <(cat "$WORK/$name/result" 2>/dev/null ||
+			echo "failed $name: no result")
+		[ "$mark" = ok ] || { mark="not ok"; status=1; }
+		echo "$mark $n - $line" | tee -a "$OUT"
+	done
+	wait "$pool" || status=1
+	[ "$kept" = 0 ] ||
+		say KEPT "$kept results of the same model and the same tools"
 }
 
 # trace NAME: a counterexample as the sequence of statements that leads to it,
@@ -280,15 +316,21 @@ trace()
 
 mkdir -p "$WORK"
 status=0
-n=0
 case ${1:-} in
 "")
 	lock model
-	run_all
+	# A search has 3.5 GB at most.
+	memory=$(awk '/^MemAvailable/ { print int($2 / 3700000) }' /proc/meminfo)
+	[ "$memory" -gt 0 ] || memory=1
+	run_tables $((memory < JOBS ? memory : JOBS)) CONFIGS BUGS
 	;;
 deep)
 	lock model
-	run_deep
+	OUT=$LOG/model-deep.out
+	run_tables 1 DEEP
+	;;
+row)
+	row "$2" "$3"
 	;;
 trace)
 	[ $# = 2 ] || die "usage: model.sh trace NAME"
