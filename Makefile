@@ -123,6 +123,13 @@ kcsan: kernel-kcsan qemu ## data races: the concurrent selftests on a KCSAN kern
 		$(S)/guest-boot.sh kcsan kcsan test \
 		guest.only=$(or $(TESTS),$(RACES))
 
+.PHONY: upstream
+upstream: kernel-bench kernel-plain qemu ## the kernel's own mm selftests: the same with and without the patches? (by hand)
+	@$(S)/deps.sh guest upstream
+	@$(S)/guest-image.sh bench
+	@$(S)/guest-image.sh plain
+	@$(S)/stage.sh upstream $(LOG)/upstream.out $(S)/upstream.sh $(TESTS)
+
 .PHONY: peer
 peer: kernel qemu ## basic selftests and demos on the driver without GMEM
 	@$(S)/deps.sh guest

@@ -24,6 +24,9 @@ packages()
 	guest)
 		echo busybox-static cpio gzip
 		;;
+	upstream)
+		echo gcc libc6-dev libnuma-dev libcap-dev liburing-dev
+		;;
 	model)
 		echo spin gcc libc6-dev
 		;;

@@ -13,6 +13,7 @@
 #   SHOW      extended regular expression of the lines to show, all by default
 #   NPUS      how many accelerators the machine has, 2 by default
 #   NPU_OPTS  further properties of each of them, ",name=value..."
+#   MORE      an archive that is unpacked over the guest's image
 set -eu
 . "$(dirname "$0")/lib.sh"
 
@@ -31,6 +32,10 @@ SHOW=${SHOW:-}
 NPUS=${NPUS:-2}
 
 [ -x "$QEMU" ] || die "no QEMU at $QEMU"
+if [ -n "${MORE:-}" ]; then
+	cat "$IMAGE" "$MORE" > "$MORE.all"
+	IMAGE=$MORE.all
+fi
 
 memory=2G
 accel=(-accel 'tcg,thread=multi' -smp 2)
