@@ -47,9 +47,15 @@ bench-quick: kernel-bench qemu ## those of moves and faults alone, against a dri
 	@$(S)/guest-image.sh bench
 	@$(S)/guest-bench.sh quick
 
+.PHONY: bench-baseline
+bench-baseline: kernel qemu ## make bench/baseline of what make bench-guard measures now
+	@$(S)/deps.sh guest
+	@$(S)/guest-image.sh base
+	@$(S)/bench-guard.sh write
+
 ##@ Test
 
-STAGES := npu-test model kunit selftest debug
+STAGES := npu-test model kunit selftest bench-guard debug
 
 # What of `make debug` fits into `make test`.
 FITS := abi,ioctl,basic,regress
@@ -83,6 +89,12 @@ selftest: kernel qemu ## the selftests on the plain kernel
 	@$(S)/guest-image.sh base
 	@$(S)/stage.sh selftest $(LOG)/selftest.out \
 		$(S)/guest-boot.sh selftest base test $(only)
+
+.PHONY: bench-guard
+bench-guard: kernel qemu ## exact figures against bench/baseline: none may be 2 % worse
+	@$(S)/deps.sh guest
+	@$(S)/guest-image.sh base
+	@$(S)/stage.sh bench-guard $(LOG)/bench-guard.out $(S)/bench-guard.sh
 
 .PHONY: debug
 debug: kernel-debug qemu ## the selftests on the kernel with all checkers

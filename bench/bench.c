@@ -16,7 +16,7 @@
 #include "bench.h"
 #include "gmem_util.h"
 
-#define MAX_FIGURES	64
+#define MAX_FIGURES	128
 
 static struct figure {
 	char name[48];
@@ -77,6 +77,16 @@ uint64_t bench_median(uint64_t *v, size_t nr)
 	return v[nr / 2];
 }
 
+uint64_t bench_least(const uint64_t *v, size_t nr)
+{
+	uint64_t least = v[0];
+
+	while (nr--)
+		if (v[nr] < least)
+			least = v[nr];
+	return least;
+}
+
 /* --- the driver ------------------------------------------------------------- */
 
 bool bench_load(const char *module)
@@ -94,6 +104,62 @@ bool bench_load(const char *module)
 bool bench_load_driver(void)
 {
 	return bench_load("/modules/gmem_npu.ko");
+}
+
+/* --- the device ------------------------------------------------------------- */
+
+void bench_check(int err, const char *what)
+{
+	if (err)
+		bench_die("%s: %s", what, strerror(err));
+}
+
+void bench_expect(const char *what, uint64_t value, uint64_t expected)
+{
+	if (value != expected)
+		bench_die("%s: %llu, not %llu", what,
+			  (unsigned long long)value,
+			  (unsigned long long)expected);
+}
+
+void bench_attach(struct npu *npu)
+{
+	if (!bench_load_driver() || !npu_count()) {
+		printf("# SKIP there is no accelerator or no driver\n");
+		exit(BENCH_SKIP);
+	}
+	bench_check(_npu_open(npu, 0), "/dev/gmem-npu0");
+	bench_check(_npu_attach(npu, 0), "attach");
+	bench_counter_open();
+}
+
+void bench_stats(const struct npu *npu, struct npu_stats *stats)
+{
+	bench_check(_npu_stats(npu, stats), "GMEM_NPU_STATS");
+}
+
+void bench_map(struct gmem_buf *buf, size_t len, int advice, int flags)
+{
+	size_t i;
+
+	bench_check(_gmem_map(buf, len, SZ_2M, 0, PROT_READ | PROT_WRITE,
+			      flags), "mmap");
+	bench_check(madvise(buf->p, len, advice) ? errno : 0, "madvise");
+	for (i = 0; i < len; i += SZ_4K)
+		gmem_pattern(buf->p + i, SZ_4K, i);
+}
+
+void bench_expect_data(const struct gmem_buf *buf)
+{
+	static uint64_t want[SZ_4K / sizeof(uint64_t)];
+	size_t i, at;
+
+	for (i = 0; i < buf->len; i += SZ_4K) {
+		gmem_pattern(want, SZ_4K, i);
+		at = gmem_diff(want, buf->p + i, SZ_4K);
+		if (at != SZ_4K)
+			bench_die("byte %zu differs", i + at);
+	}
 }
 
 /* --- the instruction counter ---------------------------------------------- */

@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "gmem_util.h"
+
 /* The kselftest exit status of a program that cannot run here. */
 #define BENCH_SKIP	4
 
@@ -27,9 +29,44 @@ void bench_print(void);
 /* Sorts @v. */
 uint64_t bench_median(uint64_t *v, size_t nr);
 
+uint64_t bench_least(const uint64_t *v, size_t nr);
+
 /* Load a module, unless it is there; false if there is none to load. */
 bool bench_load(const char *module);
 bool bench_load_driver(void);
+
+/* --- the device -------------------------------------------------------------- */
+
+/* Exit when @err, an errno, is not 0. */
+void bench_check(int err, const char *what);
+
+/* Exit when the two differ. */
+void bench_expect(const char *what, uint64_t value, uint64_t expected);
+
+/*
+ * Load the driver and attach to the first device.  Exits as skipped without
+ * either, or when nothing counts instructions.
+ */
+void bench_attach(struct npu *npu);
+
+void bench_stats(const struct npu *npu, struct npu_stats *stats);
+
+/* What @counter, an NPU_STAT_*, went up by. */
+static inline uint64_t bench_count(const struct npu_stats *before,
+				   const struct npu_stats *after,
+				   unsigned int counter)
+{
+	return after->c[counter] - before->c[counter];
+}
+
+/*
+ * Map memory, advise @advice, and write gmem_pattern(page, SZ_4K, offset) to
+ * each of its pages.
+ */
+void bench_map(struct gmem_buf *buf, size_t len, int advice, int flags);
+
+/* Every byte is what bench_map() wrote. */
+void bench_expect_data(const struct gmem_buf *buf);
 
 #define PCI_DEVICES	"/sys/bus/pci/devices"
 

@@ -16,21 +16,9 @@
 
 static struct npu npu;
 
-static void check(int err, const char *what)
-{
-	if (err)
-		bench_die("%s: %s", what, strerror(err));
-}
-
 static void stats(struct npu_stats *out)
 {
-	check(_npu_stats(&npu, out), "GMEM_NPU_STATS");
-}
-
-static uint64_t count(const struct npu_stats *a, const struct npu_stats *b,
-		      unsigned int counter)
-{
-	return b->c[counter] - a->c[counter];
+	bench_stats(&npu, out);
 }
 
 /* Shared memory on huge pages of the host, every byte of it written. */
@@ -39,12 +27,12 @@ static void map_huge(struct gmem_buf *buf)
 	struct gmem_smaps smaps;
 	size_t i;
 
-	check(_gmem_map(buf, LEN, SZ_2M, 0, PROT_READ | PROT_WRITE,
-			MAP_PEER_SHARED), "mmap");
-	check(madvise(buf->p, LEN, MADV_HUGEPAGE) ? errno : 0, "madvise");
+	bench_check(_gmem_map(buf, LEN, SZ_2M, 0, PROT_READ | PROT_WRITE,
+			      MAP_PEER_SHARED), "mmap");
+	bench_check(madvise(buf->p, LEN, MADV_HUGEPAGE) ? errno : 0, "madvise");
 	for (i = 0; i < PIECES; i++)
 		gmem_pattern(buf->p + i * SZ_2M, SZ_2M, i);
-	check(_gmem_smaps(0, buf->p, LEN, &smaps), "smaps");
+	bench_check(_gmem_smaps(0, buf->p, LEN, &smaps), "smaps");
 	if (smaps.huge != LEN)
 		bench_die("%zu of %lu bytes are on huge pages", smaps.huge,
 			  LEN);
@@ -99,16 +87,16 @@ static void measure_faults(void)
 	map_huge(&buf);
 	for (i = 0; i < PIECES; i++) {
 		stats(&before);
-		check(_npu_atomic_add(&npu, (void *)(buf.p + i * SZ_2M), 7, 1,
-				      &result), "job");
+		bench_check(_npu_atomic_add(&npu, (void *)(buf.p + i * SZ_2M),
+					    7, 1, &result), "job");
 		stats(&after);
-		expect_moved(count(&before, &after, NPU_STAT_COPY_TO_DEV),
+		expect_moved(bench_count(&before, &after, NPU_STAT_COPY_TO_DEV),
 			     SZ_2M);
 		if (result.faults != 1)
 			bench_die("%d faults for one word",
 				  (int)result.faults);
-		link[i] = count(&before, &after, NPU_STAT_LINK_NS);
-		stall[i] = count(&before, &after, NPU_STAT_STALL_NS);
+		link[i] = bench_count(&before, &after, NPU_STAT_LINK_NS);
+		stall[i] = bench_count(&before, &after, NPU_STAT_STALL_NS);
 		insn[i] = after.insn - before.insn;
 	}
 	expect_on(&buf, npu.hnid);
@@ -128,10 +116,10 @@ static void report_move(const struct npu_stats *before,
 			const struct npu_stats *after, unsigned int direction,
 			const char *what)
 {
-	expect_moved(count(before, after, direction), LEN);
+	expect_moved(bench_count(before, after, direction), LEN);
 	bench_figure((double)(after->insn - before->insn) / PIECES,
 		     "instructions/2MiB", "p3.%s", what);
-	bench_figure(100.0 * count(before, after, NPU_STAT_LINK_NS) /
+	bench_figure(100.0 * bench_count(before, after, NPU_STAT_LINK_NS) /
 		     (after->time_ns - before->time_ns), "%", "p2.%s", what);
 }
 
@@ -142,13 +130,14 @@ static void measure_prefetch(void)
 
 	map_huge(&buf);
 	stats(&before);
-	check(_hmadvise(npu.hnid, buf.p, LEN, HMADV_PREFETCH), "prefetch");
+	bench_check(_hmadvise(npu.hnid, buf.p, LEN, HMADV_PREFETCH),
+		    "prefetch");
 	stats(&after);
 	expect_on(&buf, npu.hnid);
 	report_move(&before, &after, NPU_STAT_COPY_TO_DEV, "prefetch-to-dev");
 
 	stats(&before);
-	check(_hmadvise(-1, buf.p, LEN, HMADV_PREFETCH), "prefetch");
+	bench_check(_hmadvise(-1, buf.p, LEN, HMADV_PREFETCH), "prefetch");
 	stats(&after);
 	expect_on(&buf, GMEM_ANY_NODE);
 	report_move(&before, &after, NPU_STAT_COPY_FROM_DEV,
@@ -166,7 +155,8 @@ static void measure_touch(void)
 
 	map_huge(&buf);
 	stats(&before);
-	check(_npu_touch(&npu, buf.p, LEN, true, &done), "GMEM_NPU_TOUCH");
+	bench_check(_npu_touch(&npu, buf.p, LEN, true, &done),
+		    "GMEM_NPU_TOUCH");
 	stats(&after);
 	expect_on(&buf, npu.hnid);
 	report_move(&before, &after, NPU_STAT_COPY_TO_DEV, "fault-to-dev");
@@ -176,19 +166,7 @@ static void measure_touch(void)
 
 int main(void)
 {
-	struct npu_stats now;
-
-	if (!bench_load_driver() || !npu_count()) {
-		printf("# SKIP there is no accelerator or no driver\n");
-		return BENCH_SKIP;
-	}
-	check(_npu_open(&npu, 0), "/dev/gmem-npu0");
-	check(_npu_attach(&npu, 0), "attach");
-	stats(&now);
-	if (!now.insn) {
-		printf("# SKIP only -icount counts instructions\n");
-		return BENCH_SKIP;
-	}
+	bench_attach(&npu);
 	measure_faults();
 	measure_prefetch();
 	measure_touch();

@@ -22,42 +22,16 @@ struct driver {
 	struct npu npu;
 };
 
-static void check(int err, const char *what)
+static void stats(const struct driver *d, struct npu_stats *out)
 {
-	if (err)
-		bench_die("%s: %s", what, strerror(err));
-}
-
-static void stats(struct driver *d, struct npu_stats *out)
-{
-	check(_npu_stats(&d->npu, out), "GMEM_NPU_STATS");
-}
-
-static uint64_t count(const struct npu_stats *a, const struct npu_stats *b,
-		      unsigned int counter)
-{
-	return b->c[counter] - a->c[counter];
-}
-
-static void expect(const char *what, uint64_t value, uint64_t expected)
-{
-	if (value != expected)
-		bench_die("%s: %llu, not %llu", what,
-			  (unsigned long long)value,
-			  (unsigned long long)expected);
+	bench_stats(&d->npu, out);
 }
 
 /* Memory of which the device may take pages, every byte of it written. */
 static void map(const struct driver *d, struct gmem_buf *buf, size_t len,
 		int advice)
 {
-	size_t i;
-
-	check(_gmem_map(buf, len, SZ_2M, 0, PROT_READ | PROT_WRITE,
-			d->peer ? 0 : MAP_PEER_SHARED), "mmap");
-	check(madvise(buf->p, len, advice) ? errno : 0, "madvise");
-	for (i = 0; i < len; i += SZ_4K)
-		gmem_pattern(buf->p + i, SZ_4K, i);
+	bench_map(buf, len, advice, d->peer ? 0 : MAP_PEER_SHARED);
 }
 
 static void expect_data(const struct gmem_buf *buf, uint64_t added)
@@ -78,9 +52,9 @@ static void expect_data(const struct gmem_buf *buf, uint64_t added)
 static void expect_on_dev(const struct driver *d, const void *p, size_t len,
 			  size_t pages)
 {
-	expect("pages on the device",
-	       d->peer ? peer_pages_on_dev(p, len) :
-			 gmem_pages_on(p, len, d->npu.hnid), pages);
+	bench_expect("pages on the device",
+		     d->peer ? peer_pages_on_dev(p, len) :
+			       gmem_pages_on(p, len, d->npu.hnid), pages);
 }
 
 static void prefetch(struct driver *d, const struct gmem_buf *buf, bool to_dev)
@@ -92,7 +66,7 @@ static void prefetch(struct driver *d, const struct gmem_buf *buf, bool to_dev)
 	else
 		err = _hmadvise(to_dev ? d->npu.hnid : GMEM_ANY_NODE, buf->p,
 				buf->len, HMADV_PREFETCH);
-	check(err, "prefetch");
+	bench_check(err, "prefetch");
 }
 
 static void figure(const struct driver *d, double value, const char *unit,
@@ -116,14 +90,16 @@ static void measure_faults(struct driver *d)
 	map(d, &buf, LEN, MADV_HUGEPAGE);
 	for (i = 0; i < PIECES; i++) {
 		stats(d, &before);
-		check(_npu_atomic_add(&d->npu, (void *)(buf.p + i * SZ_2M), 7,
-				      1, &result), "job");
+		bench_check(_npu_atomic_add(&d->npu,
+					    (void *)(buf.p + i * SZ_2M), 7, 1,
+					    &result), "job");
 		stats(d, &after);
-		expect("bytes", count(&before, &after, NPU_STAT_COPY_TO_DEV),
+		bench_expect("bytes", bench_count(&before, &after,
+						  NPU_STAT_COPY_TO_DEV),
 		       SZ_2M);
-		expect("faults", result.faults, 1);
-		link[i] = count(&before, &after, NPU_STAT_LINK_NS);
-		stall[i] = count(&before, &after, NPU_STAT_STALL_NS);
+		bench_expect("faults", result.faults, 1);
+		link[i] = bench_count(&before, &after, NPU_STAT_LINK_NS);
+		stall[i] = bench_count(&before, &after, NPU_STAT_STALL_NS);
 	}
 	expect_on_dev(d, buf.p, LEN, LEN / SZ_4K);
 	expect_data(&buf, 7);
@@ -140,12 +116,12 @@ static void report(struct driver *d, const struct npu_stats *before,
 {
 	char name[40];
 
-	expect("bytes", count(before, after, direction), LEN);
+	bench_expect("bytes", bench_count(before, after, direction), LEN);
 	snprintf(name, sizeof(name), "p3.%s", what);
 	figure(d, (double)(after->insn - before->insn) / PIECES,
 	       "instructions/2MiB", name);
 	snprintf(name, sizeof(name), "p2.%s", what);
-	figure(d, 100.0 * count(before, after, NPU_STAT_LINK_NS) /
+	figure(d, 100.0 * bench_count(before, after, NPU_STAT_LINK_NS) /
 	       (after->time_ns - before->time_ns), "%", name);
 }
 
@@ -183,7 +159,8 @@ static void measure_touch(struct driver *d)
 
 	map(d, &buf, LEN, MADV_HUGEPAGE);
 	stats(d, &before);
-	check(_npu_touch(&d->npu, buf.p, LEN, true, &done), "GMEM_NPU_TOUCH");
+	bench_check(_npu_touch(&d->npu, buf.p, LEN, true, &done),
+		    "GMEM_NPU_TOUCH");
 	stats(d, &after);
 	expect_on_dev(d, buf.p, LEN, LEN / SZ_4K);
 	report(d, &before, &after, NPU_STAT_COPY_TO_DEV, "fault-to-dev");
@@ -203,7 +180,7 @@ static uint64_t touch_insn(struct driver *d, const void *p, size_t len)
 {
 	uint64_t start = bench_insn();
 
-	check(_npu_touch(&d->npu, p, len, true, NULL), "GMEM_NPU_TOUCH");
+	bench_check(_npu_touch(&d->npu, p, len, true, NULL), "GMEM_NPU_TOUCH");
 	return bench_insn() - start;
 }
 
@@ -212,9 +189,9 @@ static uint64_t job_insn(struct driver *d, void *p, uint64_t faults)
 	struct npu_result result;
 	uint64_t start = bench_insn();
 
-	check(_npu_atomic_add(&d->npu, p, 1, 1, &result), "job");
+	bench_check(_npu_atomic_add(&d->npu, p, 1, 1, &result), "job");
 	start = bench_insn() - start;
-	expect("faults", result.faults, faults);
+	bench_expect("faults", result.faults, faults);
 	return start;
 }
 
@@ -239,7 +216,7 @@ static void measure_small(struct driver *d, uint64_t copy)
 		job[i] = job_insn(d, buf.p, 1);
 		job[i] -= job_insn(d, buf.p, 0);
 		expect_on_dev(d, buf.p, SZ_4K, 1);
-		expect("sum", *word - value, 2);
+		bench_expect("sum", *word - value, 2);
 		expect_on_dev(d, buf.p, SZ_4K, 0);
 
 		fault[i] = touch_insn(d, buf.p, SZ_4K);
@@ -248,7 +225,7 @@ static void measure_small(struct driver *d, uint64_t copy)
 		recall[i] = bench_insn();
 		value = *word - value;
 		recall[i] = bench_insn() - recall[i];
-		expect("sum", value, 2);
+		bench_expect("sum", value, 2);
 		expect_on_dev(d, buf.p, SZ_4K, 0);
 	}
 	gmem_unmap(&buf);
@@ -265,7 +242,7 @@ static uint64_t measure_copy(struct driver *peer)
 	int i;
 
 	for (i = 0; i < SAMPLES; i++)
-		check(_peer_copy(&peer->npu, SZ_4K, &insn[i]), "copy");
+		bench_check(_peer_copy(&peer->npu, SZ_4K, &insn[i]), "copy");
 	return bench_median(insn, SAMPLES);
 }
 
@@ -282,11 +259,11 @@ int main(void)
 		printf("# SKIP not two accelerators with a driver each\n");
 		return BENCH_SKIP;
 	}
-	check(_npu_open(&drivers[0].npu, 0), "/dev/gmem-npu0");
-	check(_peer_open(&drivers[1].npu, 0), "/dev/hmm-npu0");
+	bench_check(_npu_open(&drivers[0].npu, 0), "/dev/gmem-npu0");
+	bench_check(_peer_open(&drivers[1].npu, 0), "/dev/hmm-npu0");
 	bench_counter_open();
 	for (i = 0; i < 2; i++)
-		check(_npu_attach(&drivers[i].npu, 0), "attach");
+		bench_check(_npu_attach(&drivers[i].npu, 0), "attach");
 	copy = measure_copy(&drivers[1]);
 	bench_figure(copy, "instructions", "p4.copy");
 	for (i = 0; i < 2; i++) {

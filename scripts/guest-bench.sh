@@ -19,8 +19,7 @@ boot()
 {
 	"$ROOT/scripts/guest-boot.sh" "$1" "$2" bench "${@:3}" ||
 		die "$1: see ${LOG#"$ROOT"/}/$1.out"
-	sed -nE 's/^([A-Za-z][A-Za-z0-9_.-]*)[ \t]+(-?[0-9.]+)[ \t]+([^ ]*)$/\1 \2 \3/p' \
-		"$LOG/$1.out" > "$LOG/$1.figures"
+	"$ROOT/scripts/bench-figures.sh" "$LOG/$1.out" > "$LOG/$1.figures"
 	[ -s "$LOG/$1.figures" ] || die "$1: the programs printed no figure"
 }
 

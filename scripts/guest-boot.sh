@@ -55,7 +55,8 @@ tcg) ;;
 kvm) accel=(-accel kvm -smp 2) ;;
 # One instruction is one nanosecond; time does not depend on the host.
 icount)
-	accel=(-accel 'tcg,thread=single' -icount 'shift=0,sleep=off' -smp 1)
+	accel=(-accel 'tcg,thread=single' -icount 'shift=0,sleep=off' -smp 1
+		-rtc 'base=2020-01-01,clock=vm')
 	# Nor on chance.
 	append+=(norandmaps random.trust_bootloader=off)
 	;;
