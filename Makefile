@@ -32,8 +32,8 @@ shell: kernel qemu ## boot to a prompt with the NPUs there
 	@$(S)/guest-image.sh base
 	@$(S)/guest-boot.sh shell base shell
 
-.PHONY: bench-smoke
-bench-smoke: kernel-bench kernel-plain qemu ## benchmarks in exact time, twice, against the unpatched kernel
+.PHONY: bench
+bench: kernel-bench kernel-plain qemu ## benchmarks P1 to P13 in exact time, twice, against all peers
 	@$(S)/deps.sh guest
 	@$(S)/peer-build.sh bench
 	@$(S)/guest-image.sh bench

@@ -1,112 +1,85 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Run the programs of bench/ where one instruction takes one nanosecond: twice
-# on the patched kernel, where both runs must print the same figures, and once
-# on the unpatched one, the peer of the figures that bench/bars says so of.  A
-# figure is a line "NAME VALUE UNIT".  A figure that is short of its bar is
-# reported, it is not an error.
+# guest-bench.sh [quick]: run the programs of bench/ where one instruction takes
+# one nanosecond and print their figures beside those of their peers, with the
+# bars of bench/bars.  All of them run twice on the patched kernel, where both
+# runs must print the same figures; nodevice on the unpatched one, too.  Some need
+# a machine of their own, see the boots below.  The table also goes to
+# build/bench/, as bench.json and bench.html.  A figure that is short of its bar
+# is reported, it is not an error.
 #
-# With the argument "quick", only the programs that need no unpatched kernel, in
-# one boot.  The peer of a figure gmem.NAME is hmm.NAME of the same boot.
+# With the argument "quick", only those of moves and faults in one boot.
 set -eu
 . "$(dirname "$0")/lib.sh"
 
-export ACCEL=icount TIMEOUT=${TIMEOUT:-900} SHOW='^# (SKIP|exit)'
+export TIMEOUT=${TIMEOUT:-900} SHOW='^# (SKIP|exit)'
+OUT=$BUILD/bench
+EXACT=nodevice,move,size,policy,latency,clock,versus
 
-# boot NAME VARIANT [WORD...]: leaves the figures in build/log/NAME.figures.
+# boot NAME VARIANT PROGRAMS [ACCEL]: leaves the figures in build/bench/NAME.figures.
 boot()
 {
-	"$ROOT/scripts/guest-boot.sh" "$1" "$2" bench "${@:3}" ||
-		die "$1: see ${LOG#"$ROOT"/}/$1.out"
-	"$ROOT/scripts/bench-figures.sh" "$LOG/$1.out" > "$LOG/$1.figures"
-	[ -s "$LOG/$1.figures" ] || die "$1: the programs printed no figure"
+	local name=bench-$1 figures=$OUT/$1.figures
+
+	ACCEL=${4:-icount} "$ROOT/scripts/guest-boot.sh" "$name" "$2" \
+		bench "guest.only=$3" ||
+		die "$1: see ${LOG#"$ROOT"/}/$name.out"
+	"$ROOT/scripts/bench-figures.sh" "$LOG/$name.out" > "$figures"
+	[ -s "$figures" ] || die "$1: the programs printed no figure"
 }
 
-if [ "${1:-}" = quick ]; then
-	boot bench-1 bench guest.only=move,versus
-	: > "$LOG/bench-plain.figures"
-else
-	boot bench-1 bench
-	boot bench-2 bench
-	boot bench-plain plain
-	diff -u "$LOG/bench-1.figures" "$LOG/bench-2.figures" >&2 ||
-		die "two runs gave different figures"
-fi
-
-# table BARS PLAIN PATCHED
-table()
+# QEMU logs each time that one of a few functions is entered.
+count_walks()
 {
-	awk '
-	what == "bars" {
-		if ($0 !~ /^#/ && NF >= 3) {
-			# A pattern of the shell as a regular expression.
-			gsub(/\./, "\\.", $1)
-			gsub(/\*/, ".*", $1)
-			pattern[++bars] = "^" $1 "$"
-			kind[bars] = $2
-			bar[bars] = $3
-			least_insns[bars] = $4
-		}
-		next
-	}
-	what == "plain" {
-		plain[$1] = $2
-		next
-	}
-	# The figures of npu-hmm are the peers of those of the sample driver.
-	what == "patched" {
-		if (sub(/^hmm\./, "gmem.", $1))
-			plain[$1] = $2
-		next
-	}
-	/^hmm\./ {
-		next
-	}
-	{
-		peer = $1 in plain ? plain[$1] : ""
-		ratio = limit = verdict = "-"
-		for (i = 1; i <= bars; i++) {
-			if ($1 !~ pattern[i])
-				continue
-			if (kind[i] == "least") {
-				limit = ">= " bar[i] " " $3
-				good = $2 >= bar[i]
-			} else if (peer == "") {
-				limit = "no peer"
-				good = 0
-			} else if (kind[i] == "peer") {
-				limit = "<= " bar[i]
-				split(bar[i], part, "/")
-				good = $2 * part[2] <= peer * part[1]
-			} else {
-				limit = "<= " bar[i] " % or " least_insns[i]
-				good = $2 - peer <= least_insns[i] ||
-				       $2 - peer <= peer * bar[i] / 100
-			}
-			verdict = good ? "pass" : "SHORT"
-			met += good
-			judged++
-		}
-		if ($1 ~ /^gmem\./ && $2 > 0 && $2 < peer)
-			ratio = sprintf("1/%.1f", peer / $2)
-		else if ($1 ~ /^gmem\./ && peer > 0)
-			ratio = sprintf("%.2f", $2 / peer)
-		else if (peer != "" && peer > 0)
-			ratio = sprintf("%+d (%+.2f %%)", $2 - peer,
-					100 * ($2 - peer) / peer)
-		printf "%-30s %10s %-17s %10s %-18s %-14s %s\n", $1, $2, $3,
-			peer == "" ? "-" : peer, ratio, limit, verdict
-	}
-	END {
-		printf "%d of %d bars met\n", met, judged
-	}' what=bars "$1" what=plain "$2" what=patched "$3" what=table "$3"
+	local map=$BUILD/kernel/bench/System.map trace=$LOG/bench-walks.trace
+	local count=$ROOT/scripts/bench-walks.py
+
+	MACHINE="-d exec,nochain -dfilter $("$count" filter "$map") -D $trace" \
+		boot walks bench walks
+	"$count" count "$map" "$trace" "$LOG/bench-walks.out" \
+		>> "$OUT/walks.figures"
+	rm "$trace"
 }
 
+# Lines of the driver, and what the patches and GMEM add to the kernel.
+count_sizes()
+{
+	"$ROOT/scripts/count-driver.sh" > "$LOG/count-driver.log"
+	sed -nE 's/^memory management: ([0-9]+) lines on GMEM, ([0-9]+) .*/p13.lines \1 lines\nhmm.p13.lines \2 lines/p
+		s/^with the operations, .* ([0-9]+) and ([0-9]+): .*/p13.lines-with-operations \1 lines\nhmm.p13.lines-with-operations \2 lines/p' \
+		"$LOG/count-driver.log"
+}
+
+sections()
+{
+	size "$BUILD/kernel/$1/vmlinux" | awk 'NR == 2 {
+		print "p10.size-text", $1, "bytes"
+		print "p10.size-data", $2 + $3, "bytes"
+	}'
+}
+
+mkdir -p "$OUT"
+rm -f "$OUT"/*
+if [ "${1:-}" = quick ]; then
+	boot 1 bench move,size,versus
+else
+	boot 1 bench "$EXACT"
+	boot 2 bench "$EXACT"
+	diff -u "$OUT/1.figures" "$OUT/2.figures" >&2 ||
+		die "two runs gave different figures"
+	rm "$OUT/2.figures"
+	boot plain plain nodevice
+	sections bench >> "$OUT/1.figures"
+	sections plain >> "$OUT/plain.figures"
+	mv "$OUT/plain.figures" "$OUT/unpatched"
+	count_walks
+fi
+count_sizes > "$OUT/size.figures"
+
+plain=()
+[ ! -f "$OUT/unpatched" ] || plain=(--plain "$OUT/unpatched")
 echo
-printf '%-30s %10s %-17s %10s %-18s %-14s %s\n' figure value unit against \
-	ratio bar verdict
-table "$ROOT/bench/bars" "$LOG/bench-plain.figures" "$LOG/bench-1.figures" |
-	tee "$LOG/bench.table"
-[ "${1:-}" = quick ] ||
-	say SAME "$(wc -l < "$LOG/bench-1.figures") figures in both runs"
+"$ROOT/scripts/bench-report.py" --bars "$ROOT/bench/bars" \
+	--ours "$OUT"/*.figures "${plain[@]}" \
+	--json "$OUT/bench.json" --html "$OUT/bench.html" | tee "$OUT/table"

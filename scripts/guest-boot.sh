@@ -14,6 +14,7 @@
 #   NPUS      how many accelerators the machine has, 2 by default
 #   NPU_OPTS  further properties of each of them, ",name=value..."
 #   MORE      an archive that is unpacked over the guest's image
+#   MACHINE   further arguments of QEMU, words with spaces between them
 set -eu
 . "$(dirname "$0")/lib.sh"
 
@@ -69,6 +70,8 @@ command=("$QEMU" -machine "q35,kernel-irqchip=split" "${accel[@]}" -m "$memory"
 	-device 'intel-iommu,intremap=on,device-iotlb=on'
 	-kernel "$KERNEL" -initrd "$IMAGE" -append "${append[*]}"
 	-serial "file:$KLOG")
+read -ra machine <<< "${MACHINE:-}"
+command+=("${machine[@]}")
 if "$QEMU" -device help 2>&1 | grep -q '^name "gmem-npu"'; then
 	for ((i = 0; i < NPUS; i++)); do
 		command+=(-device "gmem-npu,id=npu$i${NPU_OPTS:-}")
