@@ -498,9 +498,10 @@ int gm_fence_wait(struct gm_fence *fence);
  * @started: how many
  * @error: of the first that failed
  * @dir: direction of the copy
- * @mapped: folios that are mapped for DMA
+ * @mapped: entries of @sg that are mapped for DMA
  * @nr: folios in use
  * @max: room
+ * @sg: host memory for the DMA API, adjacent folios as one
  * @seg: pieces for the copy engine
  * @folio: host folios, each within the block, ascending
  * @orig: host PTE of each page that had one
@@ -516,6 +517,7 @@ struct gm_move {
 	unsigned int mapped;
 	unsigned int nr;
 	unsigned int max;
+	struct scatterlist *sg;
 	struct gm_copy *seg;
 	struct folio **folio;
 	pte_t *orig;

@@ -6,9 +6,14 @@
  * becomes BUSY, so that a BUSY block never waits for reclaim.  The operations
  * of the device are started here and waited for later: who moves several blocks
  * prepares the next one and cleans up after the last one meanwhile.
+ *
+ * Host memory in several places is mapped by dma_map_sg(): behind an IOMMU that
+ * is one range of DMA addresses, which costs one invalidation when it is undone,
+ * and the engine gets a single piece.
  */
 #include <linux/device.h>
 #include <linux/dma-mapping.h>
+#include <linux/scatterlist.h>
 #include <linux/slab.h>
 
 #include "gmem.h"
@@ -21,7 +26,8 @@ struct gm_move *gm_move_alloc(unsigned int max, gfp_t gfp)
 {
 	struct gm_move *move;
 
-	move = kvmalloc(sizeof(*move) + max * (sizeof(*move->seg) +
+	move = kvmalloc(sizeof(*move) + max * (sizeof(*move->sg) +
+					       sizeof(*move->seg) +
 					       sizeof(*move->folio) +
 					       sizeof(*move->orig) +
 					       sizeof(*move->first)), gfp);
@@ -35,7 +41,8 @@ struct gm_move *gm_move_alloc(unsigned int max, gfp_t gfp)
 	move->nr = 0;
 	move->max = max;
 	/* By falling alignment. */
-	move->seg = (void *)(move + 1);
+	move->sg = (void *)(move + 1);
+	move->seg = (void *)(move->sg + max);
 	move->folio = (void *)(move->seg + max);
 	move->orig = (void *)(move->folio + max);
 	move->first = (void *)(move->orig + max);
@@ -55,33 +62,100 @@ void gm_move_free(struct gm_move *move)
 /* The device has stopped touching the folios: let the CPU have them. */
 void gm_move_dma_unmap(struct gm_move *move)
 {
-	while (move->mapped) {
-		const struct gm_copy *seg = &move->seg[--move->mapped];
+	struct scatterlist *sg = move->sg;
 
-		dma_unmap_page(move->gdev->dev, seg->host, seg->len, move->dir);
-	}
+	if (move->mapped == 1)
+		dma_unmap_page(move->gdev->dev, sg_dma_address(sg), sg->length,
+			       move->dir);
+	else if (move->mapped)
+		dma_unmap_sg(move->gdev->dev, sg, move->mapped, move->dir);
+	move->mapped = 0;
 }
 
-static int gm_move_dma_map(struct gm_move *move, const struct gm_block *block)
+/* Return: how many entries of move->sg[] hold the folios. */
+static unsigned int gm_move_gather(struct gm_move *move)
+{
+	unsigned int max = dma_get_max_seg_size(move->gdev->dev);
+	struct scatterlist *sg = NULL;
+	unsigned int i, nr = 0;
+	unsigned long pfn = 0;
+
+	for (i = 0; i < move->nr; i++) {
+		struct folio *folio = move->folio[i];
+		size_t len = folio_size(folio);
+
+		if (sg && folio_pfn(folio) == pfn && sg->length + len <= max) {
+			sg->length += len;
+		} else {
+			if (sg)
+				sg_unmark_end(sg);
+			sg = &move->sg[nr++];
+			sg_init_table(sg, 1);
+			sg_set_page(sg, folio_page(folio, 0), len, 0);
+		}
+		pfn = folio_pfn(folio) + folio_nr_pages(folio);
+	}
+	return nr;
+}
+
+static int gm_move_dma_map(struct gm_move *move)
 {
 	struct device *dev = move->gdev->dev;
+	unsigned int nr = gm_move_gather(move);
+	struct scatterlist *sg = move->sg;
 
-	for (move->mapped = 0; move->mapped < move->nr; move->mapped++) {
-		struct gm_copy *seg = &move->seg[move->mapped];
-		struct folio *folio = move->folio[move->mapped];
-
-		seg->len = folio_size(folio);
-		seg->dev = gm_loc_addr(block->loc, move->first[move->mapped]);
-		seg->host = DMA_MAPPING_ERROR;
-		if (!gm_fail_dma())
-			seg->host = dma_map_page(dev, folio_page(folio, 0), 0,
-						 seg->len, move->dir);
-		if (dma_mapping_error(dev, seg->host)) {
-			gm_move_dma_unmap(move);
+	if (gm_fail_dma())
+		return -ENOBUFS;
+	if (nr == 1) {
+		/* The same, with less ado. */
+		sg_dma_address(sg) = dma_map_page(dev, sg_page(sg), 0,
+						  sg->length, move->dir);
+		sg_dma_len(sg) = sg->length;
+		if (dma_mapping_error(dev, sg_dma_address(sg)))
 			return -ENOBUFS;
+	} else if (!dma_map_sg(dev, sg, nr, move->dir)) {
+		return -ENOBUFS;
+	}
+	move->mapped = nr;
+	return 0;
+}
+
+/*
+ * Bring the pages of @block and what dma_map_sg() made of the host side
+ * together.  It joins entries and splits none, so each folio is in one piece.
+ *
+ * Return: how many entries of move->seg[] it takes.
+ */
+static unsigned int gm_move_segments(struct gm_move *move,
+				     const struct gm_block *block)
+{
+	u64 base = gm_loc_addr(block->loc, 0);
+	struct scatterlist *sg = move->sg;
+	struct gm_copy *seg = NULL;
+	unsigned int i, nr = 0, at = 0;
+
+	for (i = 0; i < move->nr; i++) {
+		u64 dev = base + ((u64)move->first[i] << PAGE_SHIFT);
+		size_t len = folio_size(move->folio[i]);
+		dma_addr_t host;
+
+		if (at == sg_dma_len(sg)) {
+			sg = sg_next(sg);
+			at = 0;
+		}
+		host = sg_dma_address(sg) + at;
+		at += len;
+		if (seg && seg->host + seg->len == host &&
+		    seg->dev + seg->len == dev) {
+			seg->len += len;
+		} else {
+			seg = &move->seg[nr++];
+			seg->host = host;
+			seg->dev = dev;
+			seg->len = len;
 		}
 	}
-	return 0;
+	return nr;
 }
 
 static void gm_move_fail(struct gm_move *move, int error)
@@ -122,11 +196,11 @@ void gm_move_copy(struct gm_dev *gdev, struct gm_move *move,
 	move->dir = op == GM_COPY_TO_DEV ? DMA_TO_DEVICE : DMA_FROM_DEVICE;
 	if (!move->nr)
 		return;
-	ret = gm_move_dma_map(move, block);
+	ret = gm_move_dma_map(move);
 	if (ret)
 		gm_move_fail(move, ret);
 	else
-		gm_move_submit(move, op, move->nr);
+		gm_move_submit(move, op, gm_move_segments(move, block));
 }
 
 /*
