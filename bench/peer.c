@@ -102,12 +102,14 @@ int _peer_prefetch(const struct npu *npu, const void *p, size_t len,
 			  &move);
 }
 
-int _peer_copy(const struct npu *npu, size_t len, uint64_t *insn)
+int _peer_copy(const struct npu *npu, size_t len, uint64_t *insn,
+	       uint64_t *tlb_insn)
 {
 	struct npu_hmm_copy copy = { .bytes = len };
 	int err = move_ioctl(npu, NPU_HMM_COPY, &copy);
 
 	*insn = copy.insn;
+	*tlb_insn = copy.tlb_insn;
 	return err;
 }
 

@@ -20,8 +20,12 @@ int _peer_open(struct npu *npu, unsigned int number);
 int _peer_prefetch(const struct npu *npu, const void *p, size_t len,
 		   bool to_dev);
 
-/* Instructions of a copy of @len bytes alone, with all that waits and maps. */
-int _peer_copy(const struct npu *npu, size_t len, uint64_t *insn);
+/*
+ * Instructions of a copy of @len bytes alone, with all that waits and maps, and
+ * of an invalidation of the device's TLB.
+ */
+int _peer_copy(const struct npu *npu, size_t len, uint64_t *insn,
+	       uint64_t *tlb_insn);
 
 /* Pages of a range that are device-private. */
 size_t peer_pages_on_dev(const void *p, size_t len);

@@ -71,13 +71,25 @@ static int door_measure(struct move *m, struct page *page, unsigned int nr,
 	return ret;
 }
 
+static u64 door_measure_tlb(struct gm_dev *gdev, struct svm *svm)
+{
+	u64 insn = npu_read(gdev->npu, NPU_REG_INSN);
+
+	npu_mmu.tlb_invl(&svm->gm, 0, PAGE_SIZE);
+	return npu_read(gdev->npu, NPU_REG_INSN) - insn;
+}
+
 static int door_copy(struct gm_dev *gdev, struct npu_hmm_copy *arg)
 {
 	unsigned int nr = arg->bytes >> PAGE_SHIFT;
+	struct svm *svm = door_find(gdev);
 	unsigned int order;
 	struct page *page;
 	struct move *m;
 	int ret;
+
+	if (!svm)
+		return -ENXIO;
 
 	if (!nr || arg->bytes > CHUNK_SIZE || !PAGE_ALIGNED(arg->bytes))
 		return -EINVAL;
@@ -90,6 +102,7 @@ static int door_copy(struct gm_dev *gdev, struct npu_hmm_copy *arg)
 	if (m)
 		move_put(m);
 	__free_pages(page, order);
+	arg->tlb_insn = door_measure_tlb(gdev, svm);
 	return ret;
 }
 
@@ -111,7 +124,7 @@ static long door_ioctl(struct file *filp, unsigned int cmd, unsigned long user)
 		if (copy_from_user(&copy, uarg, sizeof(copy)))
 			return -EFAULT;
 		down_read(&gdev->door_sem);
-		ret = door_find(gdev) ? door_copy(gdev, &copy) : -ENXIO;
+		ret = door_copy(gdev, &copy);
 		up_read(&gdev->door_sem);
 		if (!ret && copy_to_user(uarg, &copy, sizeof(copy)))
 			return -EFAULT;

@@ -24,10 +24,13 @@ struct npu_hmm_move {
  * @bytes: how much to copy, at most 2 MiB of memory in one piece
  * @insn: out: instructions for mapping for DMA, the copy engine, the interrupt,
  *        waiting and unmapping
+ * @tlb_insn: out: instructions of one invalidation of the device's TLB, which
+ *            is waiting for the most part
  */
 struct npu_hmm_copy {
 	__u64 bytes;
 	__u64 insn;
+	__u64 tlb_insn;
 };
 
 /* ENXIO without a context, ENOMEM for a hole, EINVAL, EINTR, EFAULT. */

@@ -343,7 +343,8 @@ static int npu_ioctl_touch(struct npu_file *file, union npu_arg *arg)
 {
 	struct gmem_npu_touch *touch = &arg->touch;
 	u64 addr = touch->start;
-	u64 end, next;
+	unsigned long next;
+	u64 end;
 	int ret = 0;
 
 	if (touch->write > 1 || check_add_overflow(addr, touch->len, &end))
@@ -359,10 +360,10 @@ static int npu_ioctl_touch(struct npu_file *file, union npu_arg *arg)
 			ret = npu_gmem_touch(file->ctx, addr, touch->write);
 		if (ret)
 			break;
+		next = PAGE_SIZE - offset_in_page(addr);
 		/* One fault may have mapped more than a page. */
-		next = npu_pmap_find(file->ctx, addr, NULL);
-		if (!next)
-			next = PAGE_SIZE - offset_in_page(addr);
+		if (next < end - addr)
+			next = max(next, npu_pmap_find(file->ctx, addr, NULL));
 		addr = min(addr + next, end);
 		cond_resched();
 	}
