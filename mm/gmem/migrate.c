@@ -89,6 +89,9 @@ static bool gm_folio_ours(struct folio *folio, unsigned int mappings)
 		return false;
 	if (folio_test_swapcache(folio) && !folio_free_swap(folio))
 		return false;
+	/* New pages, such as came home lately, are in a batch of some CPU. */
+	if (folio_ref_count(folio) != mappings && !folio_test_lru(folio))
+		lru_add_drain();
 	return folio_ref_count(folio) == mappings;
 }
 
