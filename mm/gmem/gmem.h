@@ -220,6 +220,7 @@ struct gm_victim;
  * @lock: protects everything below it up to @freed
  * @buddy: allocator
  * @lru: chunks in use, the one that a run was taken from longest ago first
+ * @spare: descriptor of a chunk for small runs that nobody uses, or NULL
  * @limit: pages that may be in use
  * @used: pages in use
  * @closing: nothing is handed out any more
@@ -245,6 +246,7 @@ struct gm_hnode {
 	spinlock_t lock;
 	struct gm_buddy buddy;
 	struct list_head lru;
+	struct gm_chunk *spare;
 	unsigned long limit;
 	unsigned long used;
 	bool closing;

@@ -23,6 +23,7 @@ static void gm_hnode_release(struct kobject *kobj)
 {
 	struct gm_hnode *hnode = container_of(kobj, struct gm_hnode, kobj);
 
+	gm_chunk_free(hnode->spare);
 	gm_buddy_destroy(&hnode->buddy);
 	gm_dev_put(hnode->gdev);
 	kfree(hnode);
@@ -222,6 +223,8 @@ static long gm_run_take(struct gm_hnode *hnode, unsigned int order,
 	lockdep_assert_held(&hnode->lock);
 	if (hnode->closing || hnode->used + (1UL << order) > hnode->limit)
 		return -ENOSPC;
+	if (!*fresh && order < GM_ORDER_2M)
+		fresh = &hnode->spare;
 	dpfn = gm_buddy_alloc(&hnode->buddy, order, fresh);
 	if (dpfn < 0)
 		return dpfn;
@@ -403,8 +406,12 @@ static void __gm_run_free(struct gm_hnode *hnode, unsigned long loc)
 	lockdep_assert_held(&hnode->lock);
 	chunk = gm_buddy_free(&hnode->buddy, gm_loc_dpfn(loc), order);
 	if (chunk)
-		list_del(&chunk->lru);
-	gm_chunk_free(chunk);
+		list_del_init(&chunk->lru);
+	/* A page that goes to and fro alone must not cost one each time. */
+	if (chunk && chunk->parts && !hnode->spare)
+		hnode->spare = chunk;
+	else
+		gm_chunk_free(chunk);
 	hnode->used -= 1UL << order;
 	hnode->freed += 1UL << order;
 	/*
