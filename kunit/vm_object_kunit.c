@@ -153,6 +153,21 @@ static void check_walk(struct model *m)
 	}
 }
 
+/* Its slot is not empty, and in the node that is remembered. */
+static void check_anchor(struct model *m)
+{
+	XA_STATE(xas, &m->vmo.pages, m->vmo.anchor);
+	void *entry;
+
+	if (m->vmo.anchor == ULONG_MAX)
+		return;
+	xas_lock(&xas);
+	entry = xas_load(&xas);
+	xas_unlock(&xas);
+	KUNIT_ASSERT_NOT_NULL(m->test, entry);
+	KUNIT_ASSERT_PTR_EQ(m->test, xas.xa_node, m->vmo.node);
+}
+
 static void check_vmo(struct model *m)
 {
 	bool empty = true;
@@ -163,6 +178,9 @@ static void check_vmo(struct model *m)
 		empty &= !m->of[i];
 	}
 	check_walk(m);
+	check_anchor(m);
+	if (empty)
+		vm_object_trim(&m->vmo);
 	KUNIT_ASSERT_EQ(m->test, xa_empty(&m->vmo.pages), empty);
 }
 
@@ -173,6 +191,7 @@ static void check_some(struct model *m)
 	for (i = 0; i < SOME; i++)
 		check_page(m, BASE + roll(m, PAGES));
 	check_next(m);
+	check_anchor(m);
 }
 
 /* --- operations ---------------------------------------------------------------- */
@@ -485,7 +504,40 @@ static void vmo_edges(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, first, last);
 	KUNIT_EXPECT_EQ(test, vm_object_find(&m->vmo, 0, &first), GM_LOC_NONE);
 	KUNIT_EXPECT_NE(test, vm_object_zap(&m->vmo, last), GM_LOC_NONE);
+	vm_object_trim(&m->vmo);
 	KUNIT_EXPECT_TRUE(test, xa_empty(&m->vmo.pages));
+}
+
+/* A page that went leaves its slot, which nobody finds and anybody may take. */
+static void vmo_anchor(struct kunit *test)
+{
+	static const unsigned int orders[] = { 0, GM_ORDER_64K, GM_ORDER_2M };
+	struct model *m = test->priv;
+	unsigned long far = BASE + 2 * GM_CHUNK_PAGES, vpn = BASE + 5;
+	struct model_block *mb;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(orders); i++) {
+		add_full(m, vpn, 0);
+		KUNIT_EXPECT_NE(test, vm_object_zap(&m->vmo, vpn), GM_LOC_NONE);
+		KUNIT_EXPECT_FALSE(test, xa_empty(&m->vmo.pages));
+		set_valid(m, vpn, 1, false);
+		model_remove(m, m->of[vpn - BASE]);
+		do_claim(m, vpn, true);
+		do_zap(m, vpn);
+		KUNIT_EXPECT_EQ(test, vm_object_extent(&m->vmo, vpn), 0);
+		KUNIT_EXPECT_FALSE(test, vm_object_shared(&m->vmo, vpn));
+
+		mb = do_insert(m, ALIGN_DOWN(vpn, 1UL << orders[i]), orders[i]);
+		KUNIT_ASSERT_NOT_NULL(test, mb);
+		do_set_clear(m, mb, true, 0, 1);
+		do_release(m, mb);
+		check_vmo(m);
+		/* The anchor goes where pages come, and leaves nothing behind. */
+		add_full(m, far, 0);
+		KUNIT_EXPECT_EQ(test, m->vmo.anchor, far);
+		clear_all(m);
+	}
 }
 
 /* --- waiting ------------------------------------------------------------------------- */
@@ -570,6 +622,7 @@ static struct kunit_case vmo_cases[] = {
 	KUNIT_CASE(vmo_zap_busy),
 	KUNIT_CASE(vmo_zap_last_page),
 	KUNIT_CASE(vmo_edges),
+	KUNIT_CASE(vmo_anchor),
 	KUNIT_CASE(vmo_wait),
 	{}
 };

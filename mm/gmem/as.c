@@ -80,6 +80,7 @@ void __gm_exit(struct mm_struct *mm)
 {
 	struct gm_as *as = mm->gm_as;
 
+	vm_object_trim(&as->vmo);
 	/* Every marker was zapped, and every entry went with its marker. */
 	VM_WARN_ON_ONCE(!xa_empty(&as->vmo.pages));
 	mm->gm_as = NULL;

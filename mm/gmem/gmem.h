@@ -349,7 +349,6 @@ void gm_sysfs_remove(struct gm_hnode *hnode);
  * @vpn: first virtual page, aligned to the order
  * @loc: the run that backs it; page i of the block is page i of the run
  * @busy: BUSY, see the top of this file
- * @rcu: for freeing
  * @valid: bit i set when page i is on the device
  *
  * @busy is protected by the xa_lock, @valid by the page table lock of the page
@@ -360,7 +359,6 @@ struct gm_block {
 	unsigned long vpn;
 	unsigned long loc;
 	bool busy;
-	struct rcu_head rcu;
 	unsigned long valid[];
 };
 
@@ -388,14 +386,21 @@ static inline unsigned long gm_block_end(const struct gm_block *block)
  * struct vm_object - logical page table: which pages a device holds, and where
  * @pages: by vpn: nothing, a value (the loc of a 4K page), or a gm_block
  *
+ * @anchor: vpn of a slot that is kept, page or no page, or %ULONG_MAX
+ * @node: the xarray's, that has the slot
+ *
  * Auxiliary data for pages that are on a device, not a shadow of the address
- * space: a process without such pages has an empty one.
+ * space: a process without such pages has an empty one, but for the nodes on the
+ * way to @anchor.
  */
 struct vm_object {
 	struct xarray pages;
+	unsigned long anchor;
+	struct xa_node *node;
 };
 
 void vm_object_init(struct vm_object *vmo);
+void vm_object_trim(struct vm_object *vmo);
 struct gm_block *gm_block_alloc(unsigned int order, gfp_t gfp);
 void gm_block_put(struct gm_block *block);
 int vm_object_insert(struct vm_object *vmo, struct gm_block *block, gfp_t gfp);

@@ -16,14 +16,96 @@
 void vm_object_init(struct vm_object *vmo)
 {
 	xa_init(&vmo->pages);
+	vmo->anchor = ULONG_MAX;
+}
+
+/*
+ * The anchor
+ *
+ * A page that comes and goes alone would make and free a node for each level of
+ * the xarray every time, and each look at it would descend through all of them.
+ * So the slot of a single page that came lately is the anchor: when the page
+ * goes, a zero entry stays in the slot, which everybody takes for nothing, and
+ * with it the node.  As long as there is an anchor its node is there, and what
+ * looks for a page near it begins there.
+ *
+ * The slot has an entry of order 0, whatever happens: who puts a larger one over
+ * it raises the anchor before, and so does who moves entries.
+ */
+static bool vm_object_at_anchor(const struct vm_object *vmo, unsigned long vpn)
+{
+	return (vpn ^ vmo->anchor) < XA_CHUNK_SIZE;
+}
+
+/* Begin at the anchor, if @xas, which is fresh, looks for something near it. */
+static void vm_object_seek(struct vm_object *vmo, struct xa_state *xas)
+{
+	lockdep_assert_held(&vmo->pages.xa_lock);
+	if (!vm_object_at_anchor(vmo, xas->xa_index))
+		return;
+	xas->xa_node = vmo->node;
+	xas->xa_offset = xas->xa_index % XA_CHUNK_SIZE;
+}
+
+static void vm_object_raise_anchor(struct vm_object *vmo)
+{
+	XA_STATE(xas, &vmo->pages, vmo->anchor);
+
+	if (vmo->anchor == ULONG_MAX)
+		return;
+	vm_object_seek(vmo, &xas);
+	vmo->anchor = ULONG_MAX;
+	if (xa_is_zero(xas_load(&xas)))
+		xas_store(&xas, NULL);
+}
+
+/* @xas has just stored a single page. */
+static void vm_object_drop_anchor(struct vm_object *vmo, struct xa_state *xas)
+{
+	if (vm_object_at_anchor(vmo, xas->xa_index))
+		return;
+	/* The entry at 0 may be moved out of its node, and that be freed. */
+	if (xas->xa_index < XA_CHUNK_SIZE)
+		return;
+	vm_object_raise_anchor(vmo);
+	vmo->anchor = xas->xa_index;
+	vmo->node = xas->xa_node;
+}
+
+static void *vm_object_load(struct vm_object *vmo, struct xa_state *xas)
+{
+	void *entry;
+
+	vm_object_seek(vmo, xas);
+	entry = xas_load(xas);
+	return xa_is_zero(entry) ? NULL : entry;
+}
+
+/* @xas has what goes. */
+static void vm_object_erase(struct vm_object *vmo, struct xa_state *xas)
+{
+	xas_store(xas, vmo->anchor == xas->xa_index ? XA_ZERO_ENTRY : NULL);
+}
+
+/* Keep nothing that no page needs. */
+void vm_object_trim(struct vm_object *vmo)
+{
+	xa_lock(&vmo->pages);
+	vm_object_raise_anchor(vmo);
+	xa_unlock(&vmo->pages);
 }
 
 struct gm_block *gm_block_alloc(unsigned int order, gfp_t gfp)
 {
 	struct gm_block *block;
 
-	block = kzalloc(struct_size(block, valid, BITS_TO_LONGS(1UL << order)),
-			gfp);
+	/* Of a single page it lives for one move: nobody is charged. */
+	if (!order)
+		block = kzalloc(struct_size_t(struct gm_block, valid, 1),
+				gfp & ~__GFP_ACCOUNT);
+	else
+		block = kzalloc(struct_size(block, valid,
+					    BITS_TO_LONGS(1UL << order)), gfp);
 	if (block) {
 		refcount_set(&block->refs, 1);
 		block->busy = true;
@@ -34,7 +116,7 @@ struct gm_block *gm_block_alloc(unsigned int order, gfp_t gfp)
 void gm_block_put(struct gm_block *block)
 {
 	if (block && refcount_dec_and_test(&block->refs))
-		kfree_rcu(block, rcu);
+		kfree(block);
 }
 
 /* Wait until somebody else's block is no longer BUSY. */
@@ -65,12 +147,20 @@ int vm_object_insert(struct vm_object *vmo, struct gm_block *block, gfp_t gfp)
 
 	do {
 		xas_lock(&xas);
-		if (xas_find_conflict(&xas)) {
+		if (gm_block_order(block)) {
+			if ((block->vpn ^ vmo->anchor) < gm_block_pages(block))
+				vm_object_raise_anchor(vmo);
+			if (xas_find_conflict(&xas))
+				xas_set_err(&xas, -EEXIST);
+		} else if (vm_object_load(vmo, &xas)) {
 			xas_set_err(&xas, -EEXIST);
-		} else {
+		}
+		if (!xas_error(&xas))
 			xas_store(&xas, block);
-			if (!xas_error(&xas))
-				refcount_inc(&block->refs);
+		if (!xas_error(&xas)) {
+			refcount_inc(&block->refs);
+			if (!gm_block_order(block))
+				vm_object_drop_anchor(vmo, &xas);
 		}
 		xas_unlock(&xas);
 	} while (xas_nomem(&xas, gfp));
@@ -98,7 +188,7 @@ struct gm_block *vm_object_claim(struct vm_object *vmo, unsigned long vpn,
 	void *entry;
 
 	xas_lock(&xas);
-	entry = xas_load(&xas);
+	entry = vm_object_load(vmo, &xas);
 	if (!entry) {
 		block = NULL;
 	} else if (!xa_is_value(entry)) {
@@ -222,10 +312,12 @@ unsigned long vm_object_release(struct vm_object *vmo, struct gm_block *block)
 	bool stays;
 
 	xas_lock(&xas);
+	if (!gm_block_order(block))
+		vm_object_seek(vmo, &xas);
 	if (bitmap_empty(block->valid, gm_block_pages(block))) {
 		stays = false;
 		loc = block->loc;
-		xas_store(&xas, NULL);
+		vm_object_erase(vmo, &xas);
 	} else {
 		stays = gm_block_order(block);
 		if (!stays)
@@ -255,10 +347,10 @@ unsigned long vm_object_zap(struct vm_object *vmo, unsigned long vpn)
 	void *entry;
 
 	xas_lock(&xas);
-	entry = xas_load(&xas);
+	entry = vm_object_load(vmo, &xas);
 	if (xa_is_value(entry)) {
 		loc = xa_to_value(entry);
-		xas_store(&xas, NULL);
+		vm_object_erase(vmo, &xas);
 	} else if (entry) {
 		block = entry;
 		__clear_bit(vpn - block->vpn, block->valid);
@@ -268,7 +360,7 @@ unsigned long vm_object_zap(struct vm_object *vmo, unsigned long vpn)
 		} else {
 			loc = block->loc;
 			xas_set_order(&xas, block->vpn, gm_block_order(block));
-			xas_store(&xas, NULL);
+			vm_object_erase(vmo, &xas);
 		}
 	}
 	xas_unlock(&xas);
@@ -287,12 +379,13 @@ unsigned long vm_object_zap(struct vm_object *vmo, unsigned long vpn)
 unsigned long vm_object_find(struct vm_object *vmo, unsigned long vpn,
 			     unsigned long *first)
 {
+	XA_STATE(xas, &vmo->pages, vpn);
 	unsigned long loc = GM_LOC_NONE;
 	struct gm_block *block;
 	void *entry;
 
-	xa_lock(&vmo->pages);
-	entry = xa_load(&vmo->pages, vpn);
+	xas_lock(&xas);
+	entry = vm_object_load(vmo, &xas);
 	if (xa_is_value(entry)) {
 		loc = xa_to_value(entry);
 		*first = vpn;
@@ -303,7 +396,7 @@ unsigned long vm_object_find(struct vm_object *vmo, unsigned long vpn,
 			*first = block->vpn;
 		}
 	}
-	xa_unlock(&vmo->pages);
+	xas_unlock(&xas);
 	return loc;
 }
 
@@ -324,6 +417,8 @@ unsigned long vm_object_next(struct vm_object *vmo, unsigned long vpn,
 		struct gm_block *block = entry;
 		unsigned long bit;
 
+		if (xa_is_zero(entry))
+			continue;
 		if (xa_is_value(entry)) {
 			found = xas.xa_index;
 			break;
@@ -420,6 +515,7 @@ void vm_object_destroy(struct vm_object *vmo)
 	unsigned long index;
 	void *entry;
 
+	vm_object_trim(vmo);
 	xa_for_each(&vmo->pages, index, entry) {
 		xa_erase(&vmo->pages, index);
 		block = xa_is_value(entry) ? NULL : entry;
@@ -632,6 +728,8 @@ int vm_object_rekey_begin(struct vm_object *vmo, unsigned long vpn,
 	unsigned long last = vpn + nr - 1, delta = to - vpn;
 	int ret;
 
+	/* Its zero entry would look like a slot that is reserved here. */
+	vm_object_trim(vmo);
 	ret = vm_object_cut(vmo, vpn, last, delta);
 	/* What reaches in from outside does not stay a block, wherever it is. */
 	if (!ret)
