@@ -22,6 +22,7 @@
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
 #include <linux/oom.h>
+#include <linux/pagevec.h>
 #include <linux/pgalloc.h>
 #include <linux/pgtable.h>
 #include <linux/rmap.h>
@@ -445,8 +446,10 @@ static void gm_thaw(struct gm_piece *p)
  */
 void gm_migrate_free(struct gm_move *spent)
 {
+	struct folio_batch fbatch;
 	struct gm_move *move;
 
+	folio_batch_init(&fbatch);
 	while ((move = spent)) {
 		spent = move->next;
 		gm_move_dma_unmap(move);
@@ -455,10 +458,15 @@ void gm_migrate_free(struct gm_move *spent)
 
 			folio_ref_unfreeze(folio, 1);
 			folio_unlock(folio);
-			folio_put(folio);
+			if (move->max == 1)
+				folio_put(folio);
+			else if (!folio_batch_add(&fbatch, folio))
+				folios_put(&fbatch);
 		}
 		gm_move_free(move);
 	}
+	if (folio_batch_count(&fbatch))
+		folios_put(&fbatch);
 }
 
 static unsigned long gm_move_pages(const struct gm_move *move)

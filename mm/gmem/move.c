@@ -90,7 +90,8 @@ static unsigned int gm_move_gather(struct gm_move *move)
 			if (sg)
 				sg_unmark_end(sg);
 			sg = &move->sg[nr++];
-			sg_init_table(sg, 1);
+			memset(sg, 0, sizeof(*sg));
+			sg_init_marker(sg, 1);
 			sg_set_page(sg, folio_page(folio, 0), len, 0);
 		}
 		pfn = folio_pfn(folio) + folio_nr_pages(folio);

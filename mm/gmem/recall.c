@@ -18,6 +18,7 @@
  */
 #include <linux/hugetlb.h>
 #include <linux/memcontrol.h>
+#include <linux/mempolicy.h>
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
 #include <linux/oom.h>
@@ -76,23 +77,52 @@ static gfp_t gm_home_gfp(const struct gm_homecoming *h, gfp_t gfp)
 	return h->stream ? (gfp & ~__GFP_DIRECT_RECLAIM) | __GFP_NOWARN : gfp;
 }
 
+/* Takes @folio over; NULL is as good as one that cannot be charged. */
+static int gm_home_take(struct gm_homecoming *h, struct folio *folio,
+			unsigned int first, gfp_t gfp)
+{
+	if (!folio)
+		return -ENOMEM;
+	if (mem_cgroup_charge(folio, h->vma->vm_mm, gfp)) {
+		folio_put(folio);
+		return -ENOMEM;
+	}
+	h->move->folio[h->move->nr] = folio;
+	h->move->first[h->move->nr++] = first;
+	return 0;
+}
+
 static struct folio *gm_home_folio(struct gm_homecoming *h, unsigned long addr,
 				   unsigned int order, gfp_t gfp)
 {
-	struct folio *folio;
+	if (h->nid != NUMA_NO_NODE)
+		return __folio_alloc_node(gfp, order, h->nid);
+	return vma_alloc_folio(gfp, order, h->vma, addr, order);
+}
 
-	gfp = gm_home_gfp(h, gfp);
-	if (h->nid == NUMA_NO_NODE)
-		folio = vma_alloc_folio(gfp, order, h->vma, addr, order);
-	else
-		folio = __folio_alloc_node(gfp, order, h->nid);
-	if (!folio)
-		return NULL;
-	if (mem_cgroup_charge(folio, h->vma->vm_mm, gfp)) {
-		folio_put(folio);
-		return NULL;
+/*
+ * Single pages that are adjacent: one call of the allocator, and one piece for
+ * the DMA API.  Only if that costs nothing, any others will do.
+ */
+static struct page *gm_home_pages(struct gm_homecoming *h, unsigned long addr,
+				  unsigned int order)
+{
+	gfp_t gfp = (GFP_HIGHUSER_MOVABLE | __GFP_NOWARN | __GFP_NOMEMALLOC) &
+		    ~__GFP_RECLAIM;
+	struct mempolicy *pol;
+	struct page *page;
+	pgoff_t ilx;
+
+	if (h->nid != NUMA_NO_NODE) {
+		page = alloc_pages_node(h->nid, gfp, order);
+	} else {
+		pol = get_vma_policy(h->vma, addr, order, &ilx);
+		page = alloc_pages_mpol(gfp, order, pol, ilx, numa_node_id());
+		mpol_cond_put(pol);
 	}
-	return folio;
+	if (page)
+		split_page(page, order);
+	return page;
 }
 
 /*
@@ -109,18 +139,59 @@ static bool gm_home_huge_ok(const struct gm_homecoming *h)
 
 static int gm_home_alloc_huge(struct gm_homecoming *h)
 {
-	gfp_t gfp = gm_home_gfp(h, GFP_PGTABLE_USER);
+	gfp_t gfp = gm_home_gfp(h, vma_thp_gfp_mask(h->vma) | __GFP_NOWARN);
 	struct folio *folio;
 
-	folio = gm_home_folio(h, h->start, HPAGE_PMD_ORDER,
-			      vma_thp_gfp_mask(h->vma) | __GFP_NOWARN);
-	if (!folio)
+	folio = gm_home_folio(h, h->start, HPAGE_PMD_ORDER, gfp);
+	if (gm_home_take(h, folio, 0, gfp))
 		return -ENOMEM;
-	h->move->folio[0] = folio;
-	h->move->first[0] = 0;
-	h->move->nr = 1;
-	h->table = __pte_alloc_one(h->vma->vm_mm, gfp);
+	h->table = __pte_alloc_one(h->vma->vm_mm,
+				   gm_home_gfp(h, GFP_PGTABLE_USER));
 	return h->table ? 0 : -ENOMEM;
+}
+
+/* Return: 0; -EAGAIN when 2^@order pages are not to be had together; -ENOMEM. */
+static int gm_home_alloc_some(struct gm_homecoming *h, unsigned long vpn,
+			      unsigned int order, gfp_t gfp)
+{
+	unsigned int first = vpn - (h->start >> PAGE_SHIFT), i;
+	unsigned long addr = vpn << PAGE_SHIFT;
+	struct page *page;
+	int ret = 0;
+
+	if (!order)
+		return gm_home_take(h, gm_home_folio(h, addr, 0, gfp), first,
+				    gfp);
+	page = gm_home_pages(h, addr, order);
+	if (!page)
+		return -EAGAIN;
+	for (i = 0; i < 1U << order && !ret; i++)
+		ret = gm_home_take(h, page_folio(page + i), first + i, gfp);
+	for (; i < 1U << order; i++)
+		__free_page(page + i);
+	return ret;
+}
+
+/* A page for each page in [vpn, end). */
+static int gm_home_alloc_run(struct gm_homecoming *h, unsigned long vpn,
+			     unsigned long end, gfp_t gfp)
+{
+	unsigned int order = GM_ORDER_2M;
+	int ret = 0;
+
+	while (vpn < end && !ret) {
+		order = min_t(unsigned int, order, ilog2(end - vpn));
+		if (order < GM_ORDER_64K)
+			order = 0;
+		ret = gm_home_alloc_some(h, vpn, order, gfp);
+		if (ret == -EAGAIN) {
+			order = order > GM_ORDER_64K ? GM_ORDER_64K : 0;
+			ret = 0;
+		} else {
+			vpn += 1UL << order;
+		}
+	}
+	return ret;
 }
 
 /*
@@ -131,25 +202,28 @@ static int gm_home_alloc_pages(struct gm_homecoming *h)
 {
 	gfp_t gfp = GFP_HIGHUSER_MOVABLE;
 	unsigned long vpn = h->start >> PAGE_SHIFT;
-	unsigned long last = vpn + h->nr - 1;
-	unsigned long first = vpn;
+	unsigned long last = vpn + h->nr - 1, end;
+	int ret = 0;
 
 	if (h->flags & GM_RECALL_OPTIONAL)
 		gfp |= __GFP_NORETRY | __GFP_NOWARN;
 	else if (h->nr > 1)
 		gfp |= __GFP_RETRY_MAYFAIL | __GFP_NOWARN;
-	for (;; vpn++) {
-		struct folio *folio;
-
+	gfp = gm_home_gfp(h, gfp);
+	/* Of a single page it is known. */
+	if (h->nr == 1)
+		return gm_home_alloc_run(h, vpn, vpn + 1, gfp);
+	while (!ret) {
 		vpn = vm_object_next(&h->as->vmo, vpn, last);
 		if (vpn > last)
-			return 0;
-		folio = gm_home_folio(h, vpn << PAGE_SHIFT, 0, gfp);
-		if (!folio)
-			return -ENOMEM;
-		h->move->folio[h->move->nr] = folio;
-		h->move->first[h->move->nr++] = vpn - first;
+			break;
+		/* It may have gone since. */
+		end = vpn + max(vm_object_extent(&h->as->vmo, vpn), 1UL);
+		end = min(end, last + 1);
+		ret = gm_home_alloc_run(h, vpn, end, gfp);
+		vpn = end;
 	}
+	return ret;
 }
 
 static void gm_home_free(struct gm_homecoming *h)
