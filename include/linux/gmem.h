@@ -370,6 +370,7 @@ struct gm_context {
 	struct list_head dev_link;	/* gdev->lock */
 
 	struct mutex map_lock;		/* translations on the device */
+	unsigned long prepared;		/* see gm_ctx_prepare() */
 
 	/* Range invalidation in progress, as KVM counts it. */
 	struct mmu_notifier notifier;

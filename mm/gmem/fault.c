@@ -422,7 +422,8 @@ static void gm_fault_all(struct gm_context *ctx, struct gm_fault *faults,
 	struct gm_hnode *hnode = READ_ONCE(ctx->gdev->hnode);
 	unsigned int i;
 
-	sort(faults, nr, sizeof(*faults), gm_fault_cmp, NULL);
+	if (nr > 1)
+		sort(faults, nr, sizeof(*faults), gm_fault_cmp, NULL);
 	for (i = 0; i < nr; i++) {
 		if (i && !(i % GM_FAULT_KEEP))
 			gm_fault_free(spent);

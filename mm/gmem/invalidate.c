@@ -104,6 +104,7 @@ static int gm_ctx_map_pages(struct gm_context *ctx, struct gm_block *block,
 			    unsigned long i, unsigned long end,
 			    unsigned int flags, unsigned int order)
 {
+	u64 base = gm_loc_addr(block->loc, 0);
 	struct gm_map maps[GM_MAP_BATCH];
 	unsigned int nr = 0;
 	int ret = 0;
@@ -115,7 +116,7 @@ static int gm_ctx_map_pages(struct gm_context *ctx, struct gm_block *block,
 		if (nr == GM_MAP_BATCH)
 			nr = 0;
 		maps[nr].va = gm_block_start(block) + (i << PAGE_SHIFT);
-		maps[nr].addr = gm_loc_addr(block->loc, i);
+		maps[nr].addr = base + ((u64)i << PAGE_SHIFT);
 		maps[nr].order = gm_map_order(ctx->gdev, block, i, end);
 		maps[nr].flags = flags;
 		if (maps[nr].order < order)
@@ -197,6 +198,31 @@ int gm_as_map_block(struct gm_as *as, const struct gm_context *ctx,
 }
 
 /*
+ * Prepare the device page table of a context.  What was prepared stays so, and
+ * single pages are mostly near one another: of the last 2 MiB that were
+ * prepared for them the driver is not asked again.
+ */
+static int gm_ctx_prepare(struct gm_context *ctx, unsigned long start,
+			  unsigned long end, unsigned int order)
+{
+	const unsigned int shift = PAGE_SHIFT + GM_ORDER_2M;
+	unsigned long window = start >> shift;
+	int ret;
+
+	if (order || (end - 1) >> shift != window)
+		return ctx->gdev->mmu->pmap_prepare(ctx, start, end, order);
+	/* Pairs with the release below. */
+	if (smp_load_acquire(&ctx->prepared) == window + 1)
+		return 0;
+	start = window << shift;
+	ret = ctx->gdev->mmu->pmap_prepare(ctx, start, start + BIT(shift), 0);
+	/* Who finds the window sees what the driver has done. */
+	if (!ret)
+		smp_store_release(&ctx->prepared, window + 1);
+	return ret;
+}
+
+/*
  * Prepare the device page tables of every context of @gdev for a range, in
  * pages of at least prepared->order; the rest of @prepared is filled in.
  *
@@ -216,8 +242,7 @@ int gm_as_prepare(struct gm_as *as, struct gm_context *ctx,
 	list_for_each_entry(other, &as->contexts, as_link) {
 		if (other->gdev != gdev)
 			continue;
-		err = gdev->mmu->pmap_prepare(other, start, end,
-					      prepared->order);
+		err = gm_ctx_prepare(other, start, end, prepared->order);
 		if (err)
 			prepared->all = false;
 		if (other == ctx)

@@ -867,16 +867,18 @@ unsigned int gm_fit_order(const struct gm_dev *gdev,
 			  const struct vm_area_struct *vma,
 			  unsigned long addr, unsigned int max)
 {
-	unsigned int order = max;
+	unsigned long orders = gdev->pgsizes & GENMASK(max, 0);
 
-	for (; order; order--) {
+	while (orders > 1) {
+		unsigned int order = __fls(orders);
 		unsigned long start = ALIGN_DOWN(addr, PAGE_SIZE << order);
 
-		if (gdev->pgsizes & BIT(order) && start >= vma->vm_start &&
+		if (start >= vma->vm_start &&
 		    start + (PAGE_SIZE << order) <= vma->vm_end)
-			break;
+			return order;
+		orders ^= BIT(order);
 	}
-	return order;
+	return 0;
 }
 
 /**

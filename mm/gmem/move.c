@@ -18,6 +18,11 @@
 
 #include "gmem.h"
 
+#define GM_MOVE_SIZE(max) (sizeof(struct gm_move) + (max) * \
+			   (sizeof(struct scatterlist) + \
+			    sizeof(struct gm_copy) + sizeof(struct folio *) + \
+			    sizeof(pte_t) + sizeof(unsigned short)))
+
 /*
  * Room for @max folios.  All pages of the move are adjacent on the device, so
  * the holes between the folios, and their ends, fit in as well.
@@ -26,11 +31,11 @@ struct gm_move *gm_move_alloc(unsigned int max, gfp_t gfp)
 {
 	struct gm_move *move;
 
-	move = kvmalloc(sizeof(*move) + max * (sizeof(*move->sg) +
-					       sizeof(*move->seg) +
-					       sizeof(*move->folio) +
-					       sizeof(*move->orig) +
-					       sizeof(*move->first)), gfp);
+	/* The allocator likes constants. */
+	if (max == 1)
+		move = kmalloc(GM_MOVE_SIZE(1), gfp);
+	else
+		move = kvmalloc(GM_MOVE_SIZE(max), gfp);
 	if (!move)
 		return NULL;
 
