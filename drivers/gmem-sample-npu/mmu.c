@@ -266,35 +266,49 @@ static bool npu_table_clear_accessed(struct npu_table *table,
 	return accessed;
 }
 
+typedef bool (*npu_table_fn)(struct npu_table *table, unsigned int level,
+			     unsigned int first, unsigned int last);
+
+static bool npu_table_for_range(struct npu_table *table, unsigned int level,
+				unsigned long key, unsigned long start,
+				unsigned long end, npu_table_fn fn)
+{
+	unsigned int first, last;
+
+	if (!table || !table->nr)
+		return false;
+	npu_table_span(table, level, key, start, end, &first, &last);
+	return fn(table, level, first, last);
+}
+
 /*
  * Do one of the above for every page in a range; absent tables cost nothing.
  * True when one of the tables had what @fn looks for.
  */
 static bool npu_pmap_for_range(struct npu_pmap *pmap, unsigned long start,
-			       unsigned long end,
-			       bool (*fn)(struct npu_table *table,
-					  unsigned int level,
-					  unsigned int first,
-					  unsigned int last))
+			       unsigned long end, npu_table_fn fn)
 {
-	bool found = false;
+	unsigned long key, last;
 	struct npu_table *table;
-	unsigned int level, first, last;
-	unsigned long key;
+	unsigned int level;
+	bool found = false;
 
 	end = min(end, NPU_VA_END);
 	if (start >= end)
 		return false;
 	for (level = 0; level <= 1; level++) {
-		xa_for_each_range(&pmap->tables[level], key, table,
-				  npu_pt_key(level, start),
-				  npu_pt_key(level, end - 1)) {
-			if (!table->nr)
-				continue;
-			npu_table_span(table, level, key, start, end, &first,
-				       &last);
-			found |= fn(table, level, first, last);
+		key = npu_pt_key(level, start);
+		last = npu_pt_key(level, end - 1);
+		/* Mostly it is one table, for which there is a shorter way. */
+		if (key == last) {
+			table = xa_load(&pmap->tables[level], key);
+			found |= npu_table_for_range(table, level, key, start,
+						     end, fn);
+			continue;
 		}
+		xa_for_each_range(&pmap->tables[level], key, table, key, last)
+			found |= npu_table_for_range(table, level, key, start,
+						     end, fn);
 	}
 	/* Out of the write-combining buffers before the TLB is invalidated. */
 	wmb();
