@@ -273,6 +273,39 @@ static void hnode_runs(struct kunit *test)
 	check_unused(f);
 }
 
+/* More pages than an int counts, of which only those in use cost something. */
+static void hnode_large(struct kunit *test)
+{
+	const u64 size = (u64)PAGE_SIZE << 32;
+	unsigned long locs[ARRAY_SIZE(orders)], pages = 0;
+	struct fixture *f = test->priv;
+	struct gm_hnode *small = f->hnode;
+	struct gm_dev *gdev;
+	unsigned int i;
+
+	gdev = gm_dev_create(f->dev, &gm_fake_mmu, GM_DEV_CAP_REPLAYABLE, NULL);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(gdev));
+	KUNIT_ASSERT_GE(test, gm_dev_register_physmem(gdev, 0, size),
+			GM_HNID_BASE);
+	f->hnode = gdev->hnode;
+	KUNIT_EXPECT_EQ(test, read_file(f, "size"), size);
+	KUNIT_EXPECT_EQ(test, read_file(f, "limit"), size);
+	for (i = 0; i < ARRAY_SIZE(orders); i++) {
+		locs[i] = take(f, orders[i], 1000 + i);
+		pages += 1UL << orders[i];
+	}
+	KUNIT_EXPECT_EQ(test, read_file(f, "used"), (u64)pages << PAGE_SHIFT);
+	KUNIT_EXPECT_EQ(test, read_file(f, "free"),
+			size - ((u64)pages << PAGE_SHIFT));
+	for (i = 0; i < ARRAY_SIZE(orders); i++)
+		gm_run_put(locs[i]);
+	KUNIT_EXPECT_EQ(test, read_file(f, "used"), 0);
+	KUNIT_EXPECT_EQ(test, read_file(f, "free_2m"), size);
+	f->hnode = small;
+	gm_dev_unregister_physmem(gdev);
+	gm_dev_destroy(gdev);
+}
+
 static void hnode_limit(struct kunit *test)
 {
 	struct fixture *f = test->priv;
@@ -732,6 +765,7 @@ static struct kunit_case hnode_cases[] = {
 	KUNIT_CASE(hnode_ids),
 	KUNIT_CASE_SLOW(hnode_ids_run_out),
 	KUNIT_CASE(hnode_runs),
+	KUNIT_CASE(hnode_large),
 	KUNIT_CASE(hnode_limit),
 	KUNIT_CASE(hnode_fill),
 	KUNIT_CASE_SLOW(hnode_parallel),

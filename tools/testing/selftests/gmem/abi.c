@@ -6,6 +6,7 @@
 #include "gmem_test.h"
 
 #include <fcntl.h>
+#include <glob.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -156,6 +157,28 @@ TEST_F(abi, refused_mmap_fixed_unmaps_nothing)
 				   MAP_GROWSDOWN, -1, 0));
 	ASSERT_EQ(EOPNOTSUPP, errno);
 	assert_unchanged(_metadata, self);
+}
+
+/* prior art: a mapping was charged twice when its place was not the first choice */
+TEST_F(abi, mmap_is_charged_once)
+{
+	static const char statm[] = "/proc/self/statm";
+	const int flags = MAP_ANONYMOUS | MAP_PEER_SHARED;
+	long long before = gmem_read_number(statm);
+	char *p;
+
+	ASSERT_LT(0, before);
+	p = mmap(NULL, SZ_2M, RW, flags | MAP_PRIVATE, -1, 0);
+	ASSERT_NE(MAP_FAILED, p);
+	ASSERT_EQ(before + (long long)(SZ_2M / SZ_4K), gmem_read_number(statm));
+	ASSERT_EQ(p, mmap(p, SZ_2M, RW, flags | MAP_PRIVATE | MAP_FIXED, -1,
+			  0));
+	ASSERT_EQ(MAP_FAILED, mmap(NULL, SZ_2M, RW, flags | MAP_SHARED, -1, 0));
+	hmadvise(self->npu.hnid, p, SZ_2M, HMADV_PREFETCH);
+	ASSERT_EQ(before + (long long)(SZ_2M / SZ_4K), gmem_read_number(statm));
+	OK(munmap(p, SZ_2M));
+	ASSERT_EQ(before, gmem_read_number(statm));
+	ASSERT_SAME(self->shadow, self->buf.p, LEN);
 }
 
 /* --- hmadvise() ------------------------------------------------------------ */
@@ -360,6 +383,53 @@ TEST_F(abi, range_over_many_vmas)
 	hmadvise(GMEM_ANY_NODE, self->buf.p, LEN, HMADV_SHARE);
 	gmem_smaps(0, self->buf.p, LEN, &maps);
 	ASSERT_EQ(4, maps.peer_shared);
+}
+
+/* Of three VMAs the one in the middle, whose pages are on @node, gets advice. */
+static void advise_middle(struct __test_metadata *_metadata,
+			  FIXTURE_DATA(abi) *self, int node, int behavior)
+{
+	int to = node == GMEM_ANY_NODE ? self->npu.hnid : GMEM_ANY_NODE;
+	char *first = self->buf.p, *middle = first + SZ_64K;
+	char *last = first + LEN - SZ_64K;
+	struct gmem_smaps maps;
+
+	hmadvise(node, first, LEN, HMADV_PREFETCH);
+	ASSERT_ON(node, first, LEN);
+	hmadvise(to, middle, last - middle, behavior);
+	ASSERT_ON(node, first, SZ_64K);
+	ASSERT_ON(node, last, SZ_64K);
+	gmem_smaps(0, first, SZ_64K, &maps);
+	ASSERT_EQ(1, maps.peer_shared);
+	gmem_smaps(0, last, SZ_64K, &maps);
+	ASSERT_EQ(1, maps.peer_shared);
+	hmadvise(-1, middle, last - middle, HMADV_SHARE);
+	if (behavior == HMADV_DISCARD)
+		memcpy(middle, self->shadow + SZ_64K, last - middle);
+	ASSERT_SAME(self->shadow, first, LEN);
+}
+
+/* prior art: the first page after a range was taken to be in it */
+TEST_F(abi, neighbours_untouched)
+{
+	char *middle = self->buf.p + SZ_64K;
+	struct gmem_smaps maps;
+	int b;
+
+	OK(madvise(middle, LEN - 2 * SZ_64K, MADV_DONTDUMP));
+	gmem_smaps(0, self->buf.p, LEN, &maps);
+	ASSERT_EQ(3, maps.vmas);
+	for_each_behavior(b) {
+		advise_middle(_metadata, self, GMEM_ANY_NODE, b);
+		advise_middle(_metadata, self, self->npu.hnid, b);
+	}
+	hmadvise(self->npu.hnid, self->buf.p, LEN, HMADV_PREFETCH);
+	OK(munmap(middle, LEN - 2 * SZ_64K));
+	ASSERT_ON(self->npu.hnid, self->buf.p, SZ_64K);
+	ASSERT_ON(self->npu.hnid, self->buf.p + LEN - SZ_64K, SZ_64K);
+	ASSERT_SAME(self->shadow, self->buf.p, SZ_64K);
+	ASSERT_SAME(self->shadow + LEN - SZ_64K, self->buf.p + LEN - SZ_64K,
+		    SZ_64K);
 }
 
 /* A part of a VMA is split off and merges again. */
@@ -606,6 +676,33 @@ TEST_F(abi, move_pages_to_a_device)
 	long ret = syscall(SYS_move_pages, 0, 1, &page, &node, &status, 2);
 
 	ASSERT_TRUE(ret == -1 ? errno == ENODEV : status < 0);
+	assert_unchanged(_metadata, self);
+}
+
+/* prior art: nodes of CPUs were shown as nodes of devices, and the reverse */
+TEST_F(abi, hnodes_are_no_cpu_nodes)
+{
+	unsigned long mask[GMEM_FIRST_HNID / 64 + 2] = {};
+	char path[96];
+	unsigned int i;
+	glob_t g;
+
+	OK(glob("/sys/kernel/mm/gmem/hnode*", 0, NULL, &g));
+	ASSERT_EQ(npu_count(), g.gl_pathc);
+	for (i = 0; i < g.gl_pathc; i++) {
+		int hnid = atoi(strrchr(g.gl_pathv[i], '/') + strlen("/hnode"));
+
+		ASSERT_LE(GMEM_FIRST_HNID, hnid);
+		snprintf(path, sizeof(path), "/sys/devices/system/node/node%d",
+			 hnid);
+		ASSERT_NE(0, access(path, F_OK));
+	}
+	globfree(&g);
+	/* No policy sends pages there either. */
+	mask[GMEM_FIRST_HNID / 64] = 1;
+	ASSERT_EQ(-1, syscall(SYS_mbind, self->buf.p, LEN, 2 /* MPOL_BIND */,
+			      mask, sizeof(mask) * 8, 0));
+	ASSERT_EQ(EINVAL, errno);
 	assert_unchanged(_metadata, self);
 }
 

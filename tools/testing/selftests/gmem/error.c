@@ -271,6 +271,65 @@ TEST_F(error, hang)
 	/* The process just exits, with the job still queued. */
 }
 
+/* In a child: hang a queue, with a job in it, for good. */
+static void hang_for_ever(size_t len, int ready)
+{
+	struct gmem_npu_submit s = {
+		.size = sizeof(s),
+		.op = NPU_OP_FILL,
+		.queue = 0,
+		.args = { 0, len, ~0ULL },
+	};
+	struct gmem_buf buf;
+	struct npu npu;
+
+	if (_npu_open(&npu, 0) || _npu_attach(&npu, 0) ||
+	    _gmem_map(&buf, len, SZ_2M, 0, RW, MAP_PEER_SHARED) ||
+	    _npu_inject(&npu, NPU_INJECT_HANG, 0))
+		_exit(1);
+	s.args[0] = (uintptr_t)buf.p;
+	if (ioctl(npu.fd, GMEM_NPU_SUBMIT, &s) || write(ready, "", 1) != 1)
+		_exit(2);
+	pause();
+}
+
+/* The reset that gets the queue back may end a job of anybody's, once. */
+static void fill_again(struct __test_metadata *_metadata, failing_t *self,
+		       uint64_t v)
+{
+	struct npu_result res;
+	int err, tries = 3;
+
+	do {
+		err = _npu_fill(&self->npu, self->buf.p, self->len, v, NULL) ?:
+		      _npu_reduce(&self->npu, self->buf.p, self->len, &res);
+	} while (err == EIO && tries--);
+	OK(err);
+	gmem_fill(self->shadow, self->len, v);
+	ASSERT_EQ(gmem_sum(self->shadow, self->len), res.value);
+	ASSERT_SAME(self->shadow, self->buf.p, self->len);
+}
+
+/* prior art: all processes shared one work queue, and waited for it to drain */
+TEST_F(error, hang_of_another_process)
+{
+	int ready[2];
+	pid_t pid;
+	char c;
+
+	OK(pipe(ready));
+	pid = gmem_fork();
+	ASSERT_LE(0, pid);
+	if (!pid)
+		hang_for_ever(self->len, ready[1]);
+	ASSERT_EQ(1, read(ready[0], &c, 1));
+	fill_again(_metadata, self, 1);
+	fill_again(_metadata, self, 2);
+	kill(pid, SIGKILL);
+	ASSERT_EQ(128 + SIGKILL, gmem_child(pid));
+	fill_again(_metadata, self, 3);
+}
+
 TEST_F(error, hang_and_detach)
 {
 	struct gmem_npu_submit s = {

@@ -183,6 +183,30 @@ TEST_F(evict, lower_the_limit)
 	ASSERT_EQ(0x77ULL * (len / 8), gmem_sum(self->buf.p, len));
 }
 
+/* prior art: what was evicted was in no list and counted nowhere until touched */
+TEST_F(evict, evicted_pages_are_ordinary)
+{
+	uint64_t end = gmem_now_ms() + 30000;
+	struct gmem_smaps maps;
+	size_t len = SZ_2M;
+
+	OK(_gmem_swap_on());
+	OK(madvise(self->buf.p, self->len, MADV_NOHUGEPAGE));
+	npu_fill(&self->npu, self->buf.p, len, 0x99ULL, NULL);
+	gmem_smaps(0, self->buf.p, self->len, &maps);
+	ASSERT_EQ(0, maps.rss);
+	ASSERT_EQ(len, maps.device);
+	gmem_hnode_set(self->npu.hnid, "limit", 0);
+	while (in_use(self) && gmem_now_ms() < end)
+		gmem_sleep_ms(5);
+	gmem_smaps(0, self->buf.p, self->len, &maps);
+	ASSERT_EQ(len, maps.rss);
+	ASSERT_EQ(0, maps.device);
+	OK(_gmem_page_out(self->buf.p, len));
+	ASSERT_EQ(0x99ULL * (len / 8), gmem_sum(self->buf.p, len));
+	ASSERT_ZERO(self->buf.p + len, SZ_4K);
+}
+
 /* No device memory at all: the device works on host memory. */
 TEST_F(evict, limit_of_nothing)
 {

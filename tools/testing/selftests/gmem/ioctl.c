@@ -135,6 +135,25 @@ TEST_F(ioctl, info)
 	ASSERT_EQ(0, info.flags);
 }
 
+/* prior art: whichever device was asked, it named the node of the first */
+TEST_F(ioctl, each_device_has_its_node)
+{
+	struct npu other;
+
+	if (npu_count() < 2)
+		SKIP(return, "only one device");
+	npu_open(&other, 1);
+	ASSERT_NE(self->npu.hnid, other.hnid);
+	npu_attach(&self->npu, 0);
+	npu_attach(&other, 0);
+	npu_touch(&self->npu, self->buf.p, SZ_4K, true, NULL);
+	npu_touch(&other, self->buf.p + SZ_4K, SZ_4K, true, NULL);
+	ASSERT_ON(other.hnid, self->buf.p + SZ_4K, SZ_4K);
+	npu_touch(&self->npu, self->buf.p, SZ_4K, true, NULL);
+	ASSERT_ON(self->npu.hnid, self->buf.p, SZ_4K);
+	npu_close(&other);
+}
+
 TEST_F(ioctl, attach_flags)
 {
 	unsigned int bit;

@@ -350,6 +350,41 @@ TEST_F(lifecycle, unbind_under_load)
 	ASSERT_SAME(self->shadow, self->buf.p, self->len);
 }
 
+/* prior art: no device, no mmap(), and a later device did not know the memory */
+TEST_F(lifecycle, mmap_before_any_device)
+{
+	unsigned int i, count = npu_count();
+	char dir[8][512], addr[8][64];
+	struct npu npu;
+
+	npu_close(&self->npu);
+	ASSERT_GE(ARRAY_SIZE(dir), count);
+	for (i = 0; i < count; i++) {
+		npu_open(&npu, i);
+		npu_close(&npu);
+		OK(npu_driver(npu.number, dir[i], sizeof(dir[i]), addr[i],
+			      sizeof(addr[i])));
+	}
+	for (i = 0; i < count; i++)
+		npu_unbind(dir[i], addr[i]);
+	ASSERT_EQ(0, npu_count());
+	gmem_unmap(&self->buf);
+	gmem_map_shape(&self->buf, &variant->shape);
+	memcpy(self->buf.p, self->shadow, self->len);
+	hmadvise_err(ENODEV, npu.hnid, self->buf.p, self->len, HMADV_PREFETCH);
+	hmadvise(-1, self->buf.p, self->len, HMADV_UNSHARE);
+	hmadvise(-1, self->buf.p, self->len, HMADV_SHARE);
+	ASSERT_SAME(self->shadow, self->buf.p, self->len);
+
+	for (i = 0; i < count; i++)
+		npu_bind(dir[i], addr[i]);
+	ASSERT_TRUE(npu_wait_count(count));
+	npu_open(&self->npu, 0);
+	npu_attach(&self->npu, 0);
+	to_device(_metadata, self);
+	ASSERT_SAME(self->shadow, self->buf.p, self->len);
+}
+
 /* Nobody has the file open; only pages are there. */
 TEST_F(lifecycle, unbind_with_pages_only)
 {

@@ -192,6 +192,30 @@ TEST_F(memcg, eviction_kills_nobody)
 	ASSERT_EQ(0, gmem_child(pid));
 }
 
+/* prior art: what an eviction brought home was charged to nobody */
+TEST_F(memcg, evicted_pages_are_charged)
+{
+	pid_t pid = gmem_fork();
+
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		char *p = enter(_metadata, self, MADV_NOHUGEPAGE);
+		uint64_t end = gmem_now_ms() + 30000;
+		long long charge = group_read("memory.current");
+
+		gmem_hnode_set(self->npu.hnid, "limit", 0);
+		while (gmem_pages_on(p, self->len, GMEM_ANY_NODE) !=
+		       self->len / SZ_4K && gmem_now_ms() < end)
+			gmem_sleep_ms(5);
+		charge = group_read("memory.current") - charge;
+		/* CPUs charge a little in advance. */
+		if (charge < (long long)(self->len - SZ_1M))
+			_exit(1);
+		_exit(gmem_diff(self->shadow, p, self->len) != self->len);
+	}
+	OK(gmem_child(pid));
+}
+
 /* But when the device goes away, he must take them, and ends if he cannot. */
 TEST_F(memcg, evacuation_makes_room)
 {

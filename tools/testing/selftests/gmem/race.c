@@ -673,6 +673,69 @@ TEST_F(race, evict)
 	usable(_metadata, &self->race);
 }
 
+struct copier {
+	const struct npu *npu;
+	char *from;
+	char *to;
+	unsigned long rounds;
+	const char *failed;
+};
+
+#define COPY_LEN		(16 * SZ_4K)
+
+/* New words in each page, and the device's copy of them. */
+static void *copy_again(void *arg)
+{
+	struct copier *c = arg;
+	unsigned long i;
+	size_t at;
+
+	for (i = 1; i <= c->rounds && !c->failed; i++) {
+		for (at = 0; at < COPY_LEN; at += SZ_4K)
+			*(volatile uint64_t *)(c->from + at) = i + at;
+		if (_npu_memcpy(c->npu, c->to, c->from, COPY_LEN, NULL))
+			c->failed = "copy";
+		if (gmem_diff(c->from, c->to, COPY_LEN) != COPY_LEN)
+			c->failed = "compare";
+	}
+	return NULL;
+}
+
+/*
+ * Two devices that each read where the other writes, in the blocks that both
+ * need at a time.  prior art: they waited for each other, and when they did so
+ * no more, one of the copies was left out.
+ */
+TEST_F(race, copies_cross)
+{
+	struct race *race = &self->race;
+	char *p = race->buf.p;
+	struct copier copier[] = {
+		{ .npu = &race->npu[0], .from = p, .to = p + SZ_2M },
+		{ .npu = &race->npu[1], .from = p + SZ_2M + SZ_1M,
+		  .to = p + SZ_1M },
+	};
+	pthread_t thread[2];
+	unsigned int i;
+
+	if (npu_count() < 2)
+		SKIP(return, "only one device");
+	gmem_pattern(p, LEN, 7);
+	for (i = 0; i < 2; i++) {
+		copier[i].rounds = gmem_scaled(10);
+		OK(pthread_create(&thread[i], NULL, copy_again, &copier[i]));
+	}
+	for (i = 0; i < 2; i++)
+		OK(pthread_join(thread[i], NULL));
+	for (i = 0; i < 2; i++) {
+		const char *failed = copier[i].failed;
+
+		ASSERT_EQ(NULL, failed)
+			TH_LOG("device %u: %s", i, failed);
+	}
+	usable(_metadata, race);
+}
+
 static void disturb_attach(struct race *race)
 {
 	struct npu npu;
