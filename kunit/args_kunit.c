@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Arguments: what hmadvise() refuses before it looks at the address space, and
- * which size of page fits where.
+ * Arguments: what hmadvise() refuses before it looks at the address space,
+ * which size of page fits where, and what a VMA that may be shared looks like.
  */
 #include <kunit/test.h>
 #include <linux/limits.h>
@@ -146,10 +146,21 @@ static void args_fit_order(struct kunit *test)
 	}
 }
 
+/* As in dumps of a VMA and in trace events. */
+static void args_flag_name(struct kunit *test)
+{
+	unsigned long flags = VM_READ | VM_PEER_SHARED;
+	char text[64];
+
+	snprintf(text, sizeof(text), "%pGv", &flags);
+	KUNIT_EXPECT_STREQ(test, text, "read|peershared");
+}
+
 static struct kunit_case args_cases[] = {
 	KUNIT_CASE(args_ranges),
 	KUNIT_CASE(args_behaviors),
 	KUNIT_CASE(args_fit_order),
+	KUNIT_CASE(args_flag_name),
 	{}
 };
 
