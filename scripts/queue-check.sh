@@ -61,7 +61,8 @@ check_header()
 		grep -q "^$field" "$text" || complain "$patch" "no ${field% }"
 	done
 	while read -r name; do
-		grep -qE "^TEST_F[A-Z_]*\(${name/./, *}[,)]" "$SELFTESTS"/*.c ||
+		grep -qE "^TEST_F[A-Z_]*\(${name/./, *}[,)]|^NTH_TEST\(${name#failnth.}," \
+			"$SELFTESTS"/*.c ||
 			complain "$patch" "there is no test $name"
 		grep -qwF "$name" "$ROOT/Documentation/gmem/hooks.rst" ||
 			complain "$patch" "hooks.rst does not have $name"
