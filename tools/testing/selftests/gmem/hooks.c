@@ -917,6 +917,18 @@ TEST_F(hooks, uffd_registered_page)
 	close(fd);
 }
 
+/* The handler would not hear of it. */
+TEST_F(hooks, uffd_discard_refused)
+{
+	int fd = gmem_uffd_open(self->buf.p, self->len,
+				UFFDIO_REGISTER_MODE_MISSING);
+
+	ASSERT_LE(0, fd);
+	hmadvise_err(EOPNOTSUPP, -1, self->buf.p, self->len, HMADV_DISCARD);
+	ASSERT_SAME(self->shadow, self->buf.p, self->len);
+	close(fd);
+}
+
 /* A device cannot have the handler lift a protection, and does not pass it. */
 TEST_F(hooks, uffd_wp_stops_a_device)
 {
