@@ -10,7 +10,7 @@ SHELL := /bin/bash
 .NOTPARALLEL:
 
 # For the command line; `make help` explains them.
-export KSRC QEMU TESTS
+export KSRC QEMU TESTS MUT
 export ACCEL ?= tcg
 export JOBS ?= $(shell nproc)
 
@@ -161,6 +161,11 @@ check: ## static checks: style, sparse, warnings, documentation, configurations
 check-queue: ## each patch of the queue: applies, has a test, compiles (minutes)
 	@$(S)/deps.sh kernel check
 	@$(S)/queue-check.sh
+
+.PHONY: mutate
+mutate: kernel qemu ## leave each hook and rule out in turn: does a test notice? (an hour)
+	@$(S)/deps.sh guest
+	@set -f; $(S)/mutate.sh $(MUT)
 
 .PHONY: total
 total:

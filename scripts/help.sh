@@ -20,6 +20,7 @@ Variables
   QEMU=PATH      a QEMU binary that has the gmem-npu device
   ACCEL=kvm      boot with KVM; the default is tcg, which works everywhere
   TESTS=PATTERN  only the guest programs whose name matches, as in TESTS=abi
+  MUT=PATTERN    only the mutations whose name matches, as in MUT='recall-*'
   JOBS=N         parallel jobs, all processors by default
   SECONDS=N      how long make soak runs, 600 by default
   SEED=N         what make soak begins with, by default the time

@@ -9,6 +9,7 @@
 #   kcsan  base with the checker for data races
 #   bench  what the benchmarks measure
 #   plain  the unpatched kernel in the configuration of bench
+#   mutate what `make mutate` breaks: base with the unit tests
 set -eu
 . "$(dirname "$0")/lib.sh"
 
@@ -21,6 +22,7 @@ case $VARIANT in
 base)	fragments=(base gmem) steps=1500 ;;
 debug)	fragments=(base gmem debug) steps=1600 ;;
 kcsan)	fragments=(base gmem kcsan) steps=1500 ;;
+mutate)	fragments=(base gmem mutate) steps=1500 ;;
 bench)	fragments=(base gmem bench) steps=1400 ;;
 plain)	fragments=(base bench) steps=1400 TREE=$BUILD/linux-plain ;;
 *)	die "unknown variant $VARIANT" ;;
