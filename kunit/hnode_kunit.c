@@ -765,7 +765,7 @@ static struct kunit_case hnode_cases[] = {
 	KUNIT_CASE(hnode_ids),
 	KUNIT_CASE_SLOW(hnode_ids_run_out),
 	KUNIT_CASE(hnode_runs),
-	KUNIT_CASE(hnode_large),
+	KUNIT_CASE_SLOW(hnode_large),
 	KUNIT_CASE(hnode_limit),
 	KUNIT_CASE(hnode_fill),
 	KUNIT_CASE_SLOW(hnode_parallel),
