@@ -216,10 +216,11 @@ static int gm_ctx_prepare(struct gm_context *ctx, unsigned long start,
 		return 0;
 	start = window << shift;
 	ret = ctx->gdev->mmu->pmap_prepare(ctx, start, start + BIT(shift), 0);
+	if (ret)
+		return ret;
 	/* Who finds the window sees what the driver has done. */
-	if (!ret)
-		smp_store_release(&ctx->prepared, window + 1);
-	return ret;
+	smp_store_release(&ctx->prepared, window + 1);
+	return 0;
 }
 
 /*
