@@ -55,6 +55,7 @@ FIXTURE(failnth)
 	size_t block;
 	uint64_t seed;
 	pid_t child;
+	bool settled;		/* nothing fails on purpose any more */
 	char errors[128];	/* file that counts errors of the engines */
 	long long errors_before;
 	int err;		/* of the operation */
@@ -334,10 +335,15 @@ static int run_cpu_write(nth_t *self)
 
 static int run_fork(nth_t *self)
 {
-	pid_t pid = fork();
+	pid_t pid;
 
+	self->settled = false;
+	pid = fork();
 	if (!pid) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		/* What still fails would fail its copies, too. */
+		while (!__atomic_load_n(&self->settled, __ATOMIC_ACQUIRE))
+			gmem_sleep_ms(1);
 		_exit(gmem_diff(self->shadow, self->p, self->len) != self->len);
 	}
 	self->child = pid;
