@@ -205,7 +205,9 @@ static void gm_advise_drain(struct gm_advice *a, int tries)
 }
 
 /*
- * Move what begins at *@addr to the device and advance *@addr over it.
+ * Move what begins at *@addr to the device and advance *@addr over it, or over
+ * the page that cannot move.  A device that cannot copy is asked once more for
+ * each of its largest pieces, not for each page of them.
  *
  * Return: 0, or -ENOSPC with *@addr where it was.
  */
@@ -214,6 +216,7 @@ static int gm_prefetch_step(struct gm_advice *a, struct vm_area_struct *vma,
 {
 	int tries, ret = -EAGAIN;
 	unsigned long pages = 0;
+	unsigned int order;
 
 	for (tries = 0; tries < GM_ADVISE_TRIES; tries++) {
 		ret = gm_make_resident(a->as, a->hnode, NULL, vma, *addr, false,
@@ -225,8 +228,14 @@ static int gm_prefetch_step(struct gm_advice *a, struct vm_area_struct *vma,
 	}
 	if (ret == -ENOSPC)
 		return ret;
-	if (!ret)
+	if (ret == -EIO) {
+		order = gm_fit_order(a->hnode->gdev, vma, *addr,
+				     ilog2(gm_hnode_unit(a->hnode)));
+		pages = 1UL << order;
+		*addr = ALIGN_DOWN(*addr, pages << PAGE_SHIFT);
+	} else if (!ret) {
 		pages = vm_object_extent(&a->as->vmo, *addr >> PAGE_SHIFT);
+	}
 	*addr += max(pages, 1UL) << PAGE_SHIFT;
 	return 0;
 }

@@ -491,6 +491,40 @@ static void *stream_to_and_fro(void *arg)
 	return NULL;
 }
 
+static uint64_t timed_prefetch(const struct streaming *s)
+{
+	uint64_t start = gmem_now_ms();
+
+	_hmadvise(s->npu.hnid, s->buf.p, STREAM_LEN, HMADV_PREFETCH);
+	return gmem_now_ms() - start;
+}
+
+/*
+ * A prefetch to a device that cannot copy tried each block again for each of its
+ * pages, for minutes.
+ */
+TEST_F(stream, removed_device_is_not_asked_for_long)
+{
+	unsigned int count = npu_count();
+	char dir[512], addr[64];
+	uint64_t good, bad;
+
+	OK(npu_driver(self->s.npu.number, dir, sizeof(dir), addr, sizeof(addr)));
+	good = timed_prefetch(&self->s);
+	ASSERT_ON(self->s.npu.hnid, self->s.buf.p, STREAM_LEN);
+	hmadvise(-1, self->s.buf.p, STREAM_LEN, HMADV_PREFETCH);
+	npu_inject(&self->s.npu, NPU_INJECT_REMOVE, 0);
+	bad = timed_prefetch(&self->s);
+	EXPECT_GE(100 * (good + 10), bad);
+	ASSERT_ON(GMEM_ANY_NODE, self->s.buf.p, STREAM_LEN);
+	ASSERT_SAME(self->shadow, self->s.buf.p, STREAM_LEN);
+
+	npu_close(&self->s.npu);
+	npu_unbind(dir, addr);
+	npu_bind(dir, addr);
+	ASSERT_TRUE(npu_wait_count(count));
+}
+
 /* The device is pulled out meanwhile: a page is right, or its loss is told. */
 TEST_F(stream, surprise_removal)
 {
