@@ -163,7 +163,7 @@ check-queue: ## each patch of the queue: applies, has a test, compiles (minutes)
 	@$(S)/queue-check.sh
 
 .PHONY: mutate
-mutate: kernel qemu ## leave each hook and rule out in turn: does a test notice? (an hour)
+mutate: kernel qemu ## leave each hook and rule out in turn: does a test notice? (hours)
 	@$(S)/deps.sh guest
 	@set -f; $(S)/mutate.sh $(MUT)
 

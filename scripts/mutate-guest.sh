@@ -1,10 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# mutate-guest.sh VARIANT KIND BATCH VERDICTS [NAME]: boot the kernel VARIANT, one
-# that has all mutations or NAME alone, and try those in the file BATCH, see
-# scripts/guest/init.  VERDICTS gets what mutations.py judge says; those that the
-# guest did not come to are not in it.
+# mutate-guest.sh VARIANT KIND BATCH VERDICTS [NAME]: boot the kernel VARIANT,
+# one that has all mutations or NAME alone, and try those in the file BATCH, see
+# scripts/guest/init.  VERDICTS gets what mutations.py judge says; those that
+# the guest did not come to are not in it.
 #
 # To be called in a mount namespace of its own: copies take the places of the
 # directories that the other scripts use, so that nothing that is broken here is
@@ -33,12 +33,21 @@ if [ "$rc" = 3 ]; then
 fi
 [ "$rc" = 0 ] || exit "$rc"
 
+# Those that turned out not to compile are not in the kernel.
+: > "$VERDICTS.unbuilt"
+[ -n "$NAME" ] || awk 'FILENAME == ARGV[1] { bad[$1]; next } $2 in bad {
+	print $1 "\t-\tunbuilt\tits function does not compile"
+}' "$BUILD/mutate/without" "$BATCH" > "$VERDICTS.unbuilt"
+
 dir=$BUILD/guest/batch
 mkdir -p "$dir"
-cp "$BATCH" "$dir/batch"
-(cd "$dir" && echo batch | cpio -o -H newc --quiet | gzip -n -1) > "$dir.cpio.gz"
+awk -F'[\t ]' 'FILENAME == ARGV[1] { bad[$1]; next } !($1 in bad)' \
+	"$VERDICTS.unbuilt" "$BATCH" > "$dir/batch"
+(cd "$dir" && echo batch | cpio -o -H newc --quiet | gzip -n -1) \
+	> "$dir.cpio.gz"
 
-limit=120
+# A program that gets no processor must not be taken for one that hangs.
+limit=300
 [ "$VARIANT" != debug ] || limit=500
 words=("guest.timeout=$limit" 'kunit.filter_glob=gmem_*'
 	sysctl.kernel.hung_task_timeout_secs=60 sysctl.kernel.hung_task_panic=1
@@ -46,10 +55,10 @@ words=("guest.timeout=$limit" 'kunit.filter_glob=gmem_*'
 # A claim that a test is about a hook is looked at in full.
 [ "$KIND" = hunk ] || words+=(panic_on_warn=1)
 [ "$(awk '$4 != "-"' "$BATCH")" ] || words+=(kunit.enable=0)
-lines=$(wc -l < "$BATCH")
+tests=$(tr ' ' ',' < "$BATCH" | tr -cd , | wc -c)
 rm -f "$LOG/mutate.kernel.log.bad"
-MORE=$dir.cpio.gz TIMEOUT=$((60 + limit + lines * limit / 4)) \
+MORE=$dir.cpio.gz TIMEOUT=$((60 + limit + tests * limit / 16)) \
 	"$ROOT/scripts/guest-boot.sh" mutate "$VARIANT" mutate "${words[@]}" \
 	> "$LOG/mutate.boot.log" 2>&1 || true
 "$ROOT/scripts/mutations.py" judge "$LOG/mutate.out" \
-	"$LOG/mutate.kernel.log" > "$VERDICTS"
+	"$LOG/mutate.kernel.log" | cat "$VERDICTS.unbuilt" - > "$VERDICTS"

@@ -1,10 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# mutate-kernel.sh VARIANT [NAME]: build the kernel VARIANT with all mutations that
-# lie within functions and compile, to be chosen from by gm_mutation=, or with the
-# mutation NAME alone in its place; and an image to boot it with.  Fails with
-# status 3 when NAME does not compile.
+# mutate-kernel.sh VARIANT [NAME]: build the kernel VARIANT with all mutations
+# that lie within functions and compile, to be chosen from by gm_mutation=, or
+# with the mutation NAME alone in its place; and an image to boot it with.  Fails
+# with status 3 when NAME does not compile.
 #
 # To be called in the mount namespace of mutate-guest.sh.
 set -eu

@@ -3,9 +3,10 @@
 #
 # mutate.sh [PATTERN...]: break the tree in each way that mutations.py lists and
 # whose name matches one of the shell patterns, one at a time, and see whether a
-# test notices.  Results are kept in build/mutate/state with a hash of what they
-# depend on, so that only what changed is done again.  Ends with the score; fails
-# when something survived.
+# test notices.  Results are kept in build/mutate/state with a hash of what
+# they depend on, so that only what changed is done again.  Ends with the score;
+# fails when something survived.  With NO_CONTROL=1 in the environment the tests
+# are not tried with nothing broken first.
 set -eu
 . "$(dirname "$0")/lib.sh"
 
@@ -163,16 +164,17 @@ try()
 	done
 }
 
-# A test that fails by itself tells nothing when it does so again: all of them
-# must pass with nothing broken.
+# control VARIANT COLUMN FILE: a test that fails by itself tells nothing when it
+# does so again, so those of FILE must pass with nothing broken.
 control()
 {
-	local variant=$1 column=$2 id
+	local variant=$1 column=$2 file=$3 id
 
-	[ -s "$DIR/todo" ] || return 0
-	id=$(cat "$DIR/id" <(cut -f"$column" "$DIR/todo" | sort -u) | sha256sum)
+	[ -z "${NO_CONTROL:-}" ] && [ -s "$file" ] || return 0
+	id="$(hash_tree tools/testing/selftests scripts/guest) $(cut \
+		-f"$column" "$file" | sort -u | cat "$DIR/id" - | sha256sum)"
 	! stamp_ok "$DIR/control.$variant" "$id" || return 0
-	cut -f"$column" "$DIR/todo" | tr , '\n' | grep -vx - | sort -u |
+	cut -f"$column" "$file" | tr , '\n' | grep -vx - | sort -u |
 		awk -v OFS='\t' '
 		{ line[int((NR - 1) / 16)] = line[int((NR - 1) / 16)] "," $0 }
 		END {
@@ -203,11 +205,13 @@ run()
 	local kind
 
 	: > "$DIR/later"
+	control mutate 5 "$DIR/todo"
 	for kind in hunk breakage; do
 		pending "$DIR/todo" "\$3 && \$2 == \"$kind\" && \$5 != \"-\""
 		try mutate 5 "$kind"
 	done
 	awk -F'\t' '$3 && $5 == "-"' "$DIR/todo" >> "$DIR/later"
+	control debug 6 "$DIR/later"
 	for kind in hunk breakage; do
 		pending "$DIR/later" "\$2 == \"$kind\""
 		try debug 6 "$kind"
@@ -253,9 +257,5 @@ lock mutate
 setup
 todo "$@" > "$DIR/todo"
 say MUTATE "$(wc -l < "$DIR/todo") to try"
-[ -n "${NO_CONTROL:-}" ] || {
-	control mutate 5
-	control debug 6
-}
 run
 report
