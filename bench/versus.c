@@ -255,8 +255,8 @@ static void measure_copy(struct driver *peer, uint64_t *copy, uint64_t *tlb)
 
 	attach(peer);
 	for (i = 0; i < SAMPLES; i++)
-		bench_check(_peer_copy(&peer->npu, SZ_4K, &insn[i], &tlb_insn[i]),
-		      "copy");
+		bench_check(_peer_copy(&peer->npu, SZ_4K, &insn[i],
+				       &tlb_insn[i]), "copy");
 	npu_close(&peer->npu);
 	*copy = bench_median(insn, SAMPLES);
 	*tlb = bench_median(tlb_insn, SAMPLES);

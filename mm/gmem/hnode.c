@@ -407,7 +407,7 @@ static void __gm_run_free(struct gm_hnode *hnode, unsigned long loc)
 	chunk = gm_buddy_free(&hnode->buddy, gm_loc_dpfn(loc), order);
 	if (chunk)
 		list_del_init(&chunk->lru);
-	/* A page that goes to and fro alone must not cost one each time. */
+	/* A page that goes back and forth alone must not cost one each time. */
 	if (chunk && chunk->parts && !hnode->spare)
 		hnode->spare = chunk;
 	else
