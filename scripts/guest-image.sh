@@ -75,8 +75,9 @@ install_programs peer "$OUT/bench" peer-list
 if [ -x "$OUT/selftest/gmem-demo" ]; then
 	cp "$OUT/selftest/gmem-demo" "$root/demos/"
 	echo gmem-demo > "$root/demos/list"
-	# The demo's real file: text in the tens of megabytes.
-	find "$TREE/mm" "$TREE/fs" "$TREE/kernel" -name '*.[ch]' | sort |
+	# The demo's real file: text in the tens of megabytes, none of it ours.
+	find "$TREE/mm" "$TREE/fs" "$TREE/kernel" -name gmem -prune -o \
+		-name '*.[ch]' -print | sort |
 		xargs cat > "$root/data/source.txt"
 fi
 for module in "${modules[@]}"; do
