@@ -32,7 +32,8 @@ shell: kernel qemu ## boot to a prompt with the NPUs there
 	@$(S)/guest-image.sh base
 	@$(S)/guest-boot.sh shell base shell
 
-.PHONY: bench
+.PHONY: bench bench-smoke
+bench-smoke: bench ## the same as bench
 bench: kernel-bench kernel-plain qemu ## benchmarks P1 to P13 in exact time, twice, against all peers
 	@$(S)/deps.sh guest
 	@$(S)/peer-build.sh bench

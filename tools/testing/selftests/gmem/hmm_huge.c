@@ -359,7 +359,7 @@ static void benchmark_size(struct __test_metadata *_metadata, struct hmm *h,
 
 /*
  * The times are those of an emulated machine that is busy with other things as
- * well: make bench-smoke has better ones.
+ * well: make bench has better ones.
  */
 TEST_F(hmm_huge, benchmark_thp_migration)
 {
