@@ -492,7 +492,9 @@ static void hnode_views(struct kunit *test)
 static void hnode_stale(struct kunit *test)
 {
 	struct fixture *f = test->priv;
-	unsigned long loc = take(f, GM_ORDER_64K, 5000);
+	/* Keeps the descriptor that the other is part of. */
+	unsigned long keep = take(f, GM_ORDER_64K, 9000);
+	unsigned long loc = take(f, GM_ORDER_64K, 5000), again;
 
 	KUNIT_ASSERT_TRUE(test, gm_run_get(loc, 1));
 	f->gdev->deferred = 1;
@@ -503,10 +505,12 @@ static void hnode_stale(struct kunit *test)
 	f->gdev->deferred = 0;
 	KUNIT_EXPECT_TRUE(test, gm_run_shared(loc));
 	gm_run_put(loc);
+	again = take(f, GM_ORDER_64K, 5000);
+	KUNIT_EXPECT_EQ(test, again, loc);
+	KUNIT_EXPECT_FALSE(test, gm_run_shared(again));
+	gm_run_put(again);
+	gm_run_put(keep);
 	check_unused(f);
-	loc = take(f, GM_ORDER_64K, 5000);
-	KUNIT_EXPECT_FALSE(test, gm_run_shared(loc));
-	gm_run_put(loc);
 }
 
 /* More views than a run can count are refused, and nothing changes. */

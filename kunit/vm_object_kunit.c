@@ -108,12 +108,25 @@ static void model_remove(struct model *m, struct model_block *mb)
 
 /* --- comparing everything -------------------------------------------------- */
 
+/* Valid pages of the block, from this one on and without a gap. */
+static unsigned long ref_extent(const struct model *m, unsigned long vpn)
+{
+	const struct model_block *mb = m->of[vpn - BASE];
+	unsigned long at = vpn;
+
+	while (at < BASE + PAGES && m->of[at - BASE] == mb && m->valid[at - BASE])
+		at++;
+	return at - vpn;
+}
+
 static void check_page(struct model *m, unsigned long vpn)
 {
 	struct model_block *mb = m->of[vpn - BASE];
 	unsigned long first = 0, loc;
 
 	loc = vm_object_find(&m->vmo, vpn, &first);
+	KUNIT_ASSERT_EQ(m->test, vm_object_extent(&m->vmo, vpn),
+			ref_extent(m, vpn));
 	if (!m->valid[vpn - BASE]) {
 		KUNIT_ASSERT_EQ(m->test, loc, GM_LOC_NONE);
 		return;
