@@ -385,7 +385,6 @@ static inline unsigned long gm_block_end(const struct gm_block *block)
 /**
  * struct vm_object - logical page table: which pages a device holds, and where
  * @pages: by vpn: nothing, a value (the loc of a 4K page), or a gm_block
- *
  * @anchor: vpn of a slot that is kept, page or no page, or %ULONG_MAX
  * @node: the xarray's, that has the slot
  *
