@@ -367,22 +367,24 @@ static int fork_child(struct actor *a)
 	if (a->child)
 		wait_for(a, a->child);
 	a->child = 0;
+	/* What a job has done so far is known to nobody's child but its own. */
+	if (whole)
+		pthread_rwlock_wrlock(&process.world);
+	else
+		pthread_rwlock_rdlock(&process.world);
 	record(a, none, none, whole);
 	if (job.is)
 		job.is = !device_fill_begin(a, &job.range, &job.pattern,
 					    &job.npu, &job.seqno);
-	if (whole)
-		pthread_rwlock_wrlock(&process.world);
 	__atomic_add_fetch(&shared->started, 1, __ATOMIC_SEQ_CST);
 	pid = fork();
 	if (!pid)
 		child_main(a, whole, &job);
-	if (whole)
-		pthread_rwlock_unlock(&process.world);
 	if (pid < 0)
 		fail(a, none, "fork: errno %d", errno);
 	if (job.is)
 		finish_fill(a, &job);
+	pthread_rwlock_unlock(&process.world);
 	if (waits)
 		wait_for(a, pid);
 	else
