@@ -123,10 +123,12 @@ static void *actor_main(void *arg)
 	if (!a->slot)
 		slot_take(a);
 	a->rnd = mix(mix(shared->seed, process.id), mix(a->nr, ~a->op));
+	pthread_rwlock_rdlock(&process.world);
 	if (!process.depth || chance(a, 70))
 		devices_open(a);
 	if (!process.depth)
 		map_plots(a);
+	pthread_rwlock_unlock(&process.world);
 	while (a->op < a->last && plots_of(a->nr, true) && !stopped())
 		step(a);
 	return NULL;
