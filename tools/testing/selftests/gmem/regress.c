@@ -4,6 +4,12 @@
  */
 #include "gmem_test.h"
 
+#include <pthread.h>
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE		25
+#endif
+
 #define RW			(PROT_READ | PROT_WRITE)
 
 FIXTURE(regress)
@@ -180,6 +186,49 @@ TEST_F(regress, copy_error_is_tried_again)
 	npu_inject(&self->npu[0], NPU_INJECT_NONE, 0);
 	ASSERT_ON(GMEM_ANY_NODE, page.p, SZ_4K);
 	ASSERT_SAME(self->shadow, page.p, SZ_4K);
+}
+
+struct collapse {
+	char *p;
+	bool stop;
+};
+
+static void *collapse_all_the_time(void *arg)
+{
+	struct collapse *c = arg;
+
+	while (!__atomic_load_n(&c->stop, __ATOMIC_RELAXED))
+		madvise(c->p, SZ_2M, MADV_COLLAPSE);
+	return NULL;
+}
+
+/*
+ * A fault under the VMA lock made a huge page of a page table that khugepaged
+ * had found valid, but not yet locked; it put the huge page back as a table.
+ */
+TEST_F(regress, collapse_meets_recall)
+{
+	struct collapse c = { .p = self->buf.p };
+	unsigned long i, n = gmem_scaled(200);
+	pthread_t thread;
+
+	ASSERT_EQ(0, pthread_create(&thread, NULL, collapse_all_the_time, &c));
+	for (i = 0; i < n; i++) {
+		/* Home as single pages, which can be collapsed. */
+		OK(madvise(self->buf.p, SZ_2M, MADV_NOHUGEPAGE));
+		ASSERT_SAME(self->shadow, self->buf.p, SZ_2M);
+		OK(madvise(self->buf.p, SZ_2M, MADV_HUGEPAGE));
+		hmadvise(self->npu[i % 2].hnid, self->buf.p, SZ_2M,
+			 HMADV_PREFETCH);
+		/* Home as a huge page. */
+		ASSERT_TRUE(gmem_peek(self->buf.p));
+		ASSERT_SAME(self->shadow, self->buf.p, SZ_2M);
+		hmadvise(self->npu[i % 2].hnid, self->buf.p, SZ_2M,
+			 HMADV_PREFETCH);
+	}
+	__atomic_store_n(&c.stop, true, __ATOMIC_RELAXED);
+	pthread_join(thread, NULL);
+	ASSERT_SAME(self->shadow, self->buf.p, SZ_2M);
 }
 
 GMEM_TEST_MAIN("bugs that were found, by name")
