@@ -9,9 +9,11 @@
  * not sleep, and the OOM reaper then comes back later: a host page under a live
  * device translation must not be freed first.
  */
+#include <linux/dma-map-ops.h>
 #include <linux/dma-mapping.h>
 #include <linux/hmm.h>
 #include <linux/hugetlb.h>
+#include <linux/iommu-dma.h>
 #include <linux/mmu_notifier.h>
 #include <linux/pgtable.h>
 #include <linux/rmap.h>
@@ -183,6 +185,19 @@ static int gm_window_set(struct gm_window *w, struct gm_map *map,
 	return 0;
 }
 
+/*
+ * Is there a bounce buffer, or a cache that the device does not see?  With the
+ * DMA debugger dma_need_sync() says so of all that an IOMMU maps; whole pages
+ * are never bounced there.
+ */
+static bool gm_dma_apart(struct device *dev, dma_addr_t dma)
+{
+	if (!dma_need_sync(dev, dma))
+		return false;
+	return !IS_ENABLED(CONFIG_DMA_API_DEBUG) || !use_dma_iommu(dev) ||
+	       !dev_is_dma_coherent(dev);
+}
+
 static int gm_window_map(struct gm_window *w, unsigned long addr, bool write,
 			 struct page *page, unsigned long seq)
 {
@@ -201,8 +216,7 @@ static int gm_window_map(struct gm_window *w, unsigned long addr, bool write,
 				 GM_WINDOW_DMA_ATTRS);
 	if (dma_mapping_error(dev, dma))
 		return -EIO;
-	if (dma_need_sync(dev, dma)) {
-		/* A bounce buffer, or caches that the device does not see. */
+	if (gm_dma_apart(dev, dma)) {
 		gm_window_dma_unmap(ctx, dma);
 		return -EIO;
 	}
