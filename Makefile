@@ -61,18 +61,12 @@ STAGES := npu-test model kunit selftest bench-guard debug
 # What of `make debug` fits into `make test`.
 FITS := abi,ioctl,basic,regress
 
-# The debug guest has its turn beside the other one: neither uses all of two
-# processors.  What it prints comes at the end.
 .PHONY: test
 test: ## all of the following, with the sum at the end
 	@rm -f $(addprefix build/results/,$(STAGES))
 	@for stage in npu-test model kunit kernel kernel-debug; do \
 		$(MAKE) $$stage || true; done
-	@mkdir -p $(LOG); \
-	$(MAKE) debug TESTS='$(or $(TESTS),$(FITS))' \
-		> $(LOG)/debug.stage 2>&1 & \
-	for stage in selftest bench-guard; do $(MAKE) $$stage || true; done; \
-	wait; cat $(LOG)/debug.stage
+	@$(S)/test-guests.sh '$(or $(TESTS),$(FITS))' selftest bench-guard
 	@$(S)/total.sh $(STAGES)
 
 .PHONY: npu-test
