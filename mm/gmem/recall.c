@@ -276,49 +276,68 @@ static pte_t gm_home_pte(struct vm_area_struct *vma, struct page *page,
 	return pte;
 }
 
-/* Put single pages where their markers still are. */
-static int gm_home_set_ptes(struct gm_homecoming *h)
+/* Put a page where its marker still is. */
+static void gm_home_set_pte(struct gm_homecoming *h, struct folio *folio,
+			    unsigned long addr, pte_t *slot)
 {
 	struct vm_area_struct *vma = h->vma;
+	pte_t marker = ptep_get(slot);
+
+	folio_add_new_anon_rmap(folio, vma, addr, RMAP_EXCLUSIVE);
+	folio_add_lru_vma(folio, vma);
+	set_pte_at(vma->vm_mm, addr, slot,
+		   gm_home_pte(vma, folio_page(folio, 0), marker));
+	update_mmu_cache(vma, addr, slot);
+}
+
+/* The same for all of them; the folios of pages that were zapped are left. */
+static void gm_home_set_all(struct gm_homecoming *h, pte_t *ptep)
+{
+	unsigned long first = (h->start - gm_block_start(h->block)) >>
+			      PAGE_SHIFT;
+	unsigned long from = h->move->first[0], nr = 0;
 	unsigned int i, kept = 0;
+
+	for (i = 0; i < h->move->nr; i++) {
+		struct folio *folio = h->move->folio[i];
+		unsigned long page = h->move->first[i];
+		pte_t *slot = ptep + page - first;
+
+		if (!is_gmem_marker(ptep_get(slot))) {
+			h->move->folio[kept] = folio;
+			h->move->first[kept++] = page;
+			continue;
+		}
+		gm_home_set_pte(h, folio, gm_block_start(h->block) +
+				(page << PAGE_SHIFT), slot);
+		/* Mostly neighbours, to be struck out together. */
+		if (page != from + nr) {
+			vm_object_clear_valid(&h->as->vmo, h->block, from, nr);
+			from = page;
+			nr = 0;
+		}
+		nr++;
+	}
+	vm_object_clear_valid(&h->as->vmo, h->block, from, nr);
+	add_mm_counter(h->vma->vm_mm, MM_ANONPAGES, h->move->nr - kept);
+	h->move->nr = kept;
+}
+
+static int gm_home_set_ptes(struct gm_homecoming *h)
+{
+	struct mm_struct *mm = h->vma->vm_mm;
 	int ret = 0;
 	spinlock_t *ptl;
 	pte_t *ptep;
 	pmd_t *pmd = gm_home_pmd(h);
 
-	ptep = pmd ? pte_offset_map_lock(vma->vm_mm, pmd, h->start, &ptl) :
-		     NULL;
+	ptep = pmd ? pte_offset_map_lock(mm, pmd, h->start, &ptl) : NULL;
 	if (!ptep)
 		return -EAGAIN;
-	if (check_stable_address_space(vma->vm_mm)) {
+	if (check_stable_address_space(mm))
 		ret = -EFAULT;
-		goto unlock;
-	}
-
-	for (i = 0; i < h->move->nr; i++) {
-		struct folio *folio = h->move->folio[i];
-		unsigned long page = h->move->first[i];
-		unsigned long addr = gm_block_start(h->block) +
-				     (page << PAGE_SHIFT);
-		pte_t *slot = ptep + ((addr - h->start) >> PAGE_SHIFT);
-		pte_t marker = ptep_get(slot);
-
-		if (!is_gmem_marker(marker)) {
-			/* Zapped meanwhile. */
-			h->move->folio[kept] = folio;
-			h->move->first[kept++] = page;
-			continue;
-		}
-		inc_mm_counter(vma->vm_mm, MM_ANONPAGES);
-		folio_add_new_anon_rmap(folio, vma, addr, RMAP_EXCLUSIVE);
-		folio_add_lru_vma(folio, vma);
-		set_pte_at(vma->vm_mm, addr, slot,
-			   gm_home_pte(vma, folio_page(folio, 0), marker));
-		update_mmu_cache(vma, addr, slot);
-		vm_object_clear_valid(&h->as->vmo, h->block, page, 1);
-	}
-	h->move->nr = kept;
-unlock:
+	else if (h->move->nr)
+		gm_home_set_all(h, ptep);
 	pte_unmap_unlock(ptep, ptl);
 	return ret;
 }
