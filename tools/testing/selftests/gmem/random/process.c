@@ -14,6 +14,8 @@
 #include <unistd.h>
 
 #define MAX_DEPTH	3
+/* Of a thread from the beginning: a round is more than that, however slow. */
+#define MIN_OPS		10
 
 struct round *shared;
 
@@ -29,6 +31,16 @@ bool stopped(void)
 {
 	return __atomic_load_n(&shared->failed, __ATOMIC_SEQ_CST) ||
 	       (shared->end && gmem_now_ms() >= shared->end);
+}
+
+static bool goes_on(const struct actor *a)
+{
+	if (a->op >= a->last || !plots_of(a->nr, true))
+		return false;
+	if (!stopped())
+		return true;
+	return !__atomic_load_n(&shared->failed, __ATOMIC_SEQ_CST) &&
+	       !process.depth && a->op < MIN_OPS;
 }
 
 /* --- slots --------------------------------------------------------------------------- */
@@ -129,7 +141,7 @@ static void *actor_main(void *arg)
 	if (!process.depth)
 		map_plots(a);
 	pthread_rwlock_unlock(&process.world);
-	while (a->op < a->last && plots_of(a->nr, true) && !stopped())
+	while (goes_on(a))
 		step(a);
 	return NULL;
 }
