@@ -14,6 +14,7 @@
 #   NPUS      how many accelerators the machine has, 2 by default
 #   NPU_OPTS  further properties of each of them, ",name=value..."
 #   MORE      an archive that is unpacked over the guest's image
+#   MEMORY    of the machine, 2G by default and more for kernels with checkers
 #   MACHINE   further arguments of QEMU, words with spaces between them
 set -eu
 . "$(dirname "$0")/lib.sh"
@@ -38,13 +39,13 @@ if [ -n "${MORE:-}" ]; then
 	IMAGE=$MORE.all
 fi
 
-memory=2G
+memory=${MEMORY:-2G}
 accel=(-accel 'tcg,thread=multi' -smp 2)
 # An emulated processor that has to wait for the host's finds its timer broken.
 append=(console=ttyS0 panic=-1 no_timer_check "guest.mode=$MODE" "$@")
 case $VARIANT in
 debug)
-	memory=3G
+	memory=${MEMORY:-3G}
 	append+=(panic_on_warn=1 page_poison=1 debug_pagealloc=on
 		guest.timeout=900)
 	;;
