@@ -48,6 +48,13 @@ bench-quick: kernel-bench qemu ## those of moves and faults alone, against a dri
 	@$(S)/guest-image.sh bench
 	@$(S)/guest-bench.sh quick
 
+.PHONY: bench-curves
+bench-curves: kernel-bench qemu ## how cost grows with bytes, VMAs, blocks, devices, threads, forks
+	@$(S)/deps.sh guest
+	@$(S)/peer-build.sh bench
+	@$(S)/guest-image.sh bench
+	@$(S)/guest-bench.sh curves
+
 .PHONY: bench-baseline
 bench-baseline: kernel qemu ## make bench/baseline of what make bench-guard measures now
 	@$(S)/deps.sh guest

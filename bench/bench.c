@@ -16,7 +16,7 @@
 #include "bench.h"
 #include "gmem_util.h"
 
-#define MAX_FIGURES	128
+#define MAX_FIGURES	256
 
 static struct figure {
 	char name[48];
@@ -160,6 +160,27 @@ void bench_expect_data(const struct gmem_buf *buf)
 		if (at != SZ_4K)
 			bench_die("byte %zu differs", i + at);
 	}
+}
+
+void bench_map_singles(struct gmem_buf *buf, size_t pages, int flags)
+{
+	size_t groups = (pages + BENCH_SINGLES - 1) / BENCH_SINGLES, i;
+	char *end;
+
+	bench_check(_gmem_map(buf, groups * SZ_64K, SZ_2M, 0,
+			      PROT_READ | PROT_WRITE, flags), "mmap");
+	bench_check(madvise(buf->p, buf->len, MADV_NOHUGEPAGE) ? errno : 0,
+		    "madvise");
+	for (i = 0; i < groups; i++)
+		bench_check(munmap(buf->p + i * SZ_64K, SZ_4K) ? errno : 0,
+			    "munmap");
+	for (i = 0; i < pages; i++)
+		*(uint64_t *)bench_single(buf, i) = i + 1;
+	/* The rest of the last group. */
+	end = bench_single(buf, pages - 1) + SZ_4K;
+	if (end < buf->p + buf->len)
+		bench_check(munmap(end, buf->p + buf->len - end) ? errno : 0,
+			    "munmap");
 }
 
 /* --- the instruction counter ---------------------------------------------- */

@@ -68,6 +68,21 @@ void bench_map(struct gmem_buf *buf, size_t len, int advice, int flags);
 /* Every byte is what bench_map() wrote. */
 void bench_expect_data(const struct gmem_buf *buf);
 
+/*
+ * Memory of @pages pages which a device can only have singly: of each 64K the
+ * first one is missing.  The first word of a page is its number plus one.
+ */
+void bench_map_singles(struct gmem_buf *buf, size_t pages, int flags);
+
+#define BENCH_SINGLES	15		/* of 16 */
+
+/* The page numbered @i of those. */
+static inline char *bench_single(const struct gmem_buf *buf, size_t i)
+{
+	return buf->p + i / BENCH_SINGLES * SZ_64K +
+	       (1 + i % BENCH_SINGLES) * SZ_4K;
+}
+
 #define PCI_DEVICES	"/sys/bus/pci/devices"
 
 /* The lowest, or the highest, PCI address of an accelerator. */

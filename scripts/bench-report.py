@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0
 """
-bench-report.py --bars FILE --ours FILE... [--plain FILE] [--json FILE]
-[--html FILE]: set the figures of the benchmarks against their peers and their
-bars.  Prints the table; the JSON file has the same and the curves, and the HTML
-page draws them.
+bench-report.py --bars FILE --ours FILE... --curves FILE [--plain FILE]
+[--json FILE] [--html FILE]: set the figures of the benchmarks against their
+peers and their bars, and the curves against what they should grow like.  Prints
+the tables; the JSON file has the same, and the HTML page draws them.
 
 A figure is a line "NAME VALUE UNIT".  hmm.NAME, numa.NAME and uffd.NAME are what
 the peers of that name took for what is gmem.NAME, or NAME; the unpatched kernel's
@@ -20,10 +20,12 @@ import math
 
 PEERS = ("hmm", "numa", "uffd")
 IDS = ["P%d" % i for i in range(1, 14)]
-ROW = "%-5s %-28s %10s %-17s %10s %10s %10s %9s %-15s %-30s %s"
+ROW = "%-5s %-30s %10s %-17s %10s %10s %10s %9s %-15s %-30s %s"
 
 Figure = collections.namedtuple("Figure", "name value unit")
 Bar = collections.namedtuple("Bar", "id pattern kind words")
+# A curve bends upwards when a unit of work is dearer than before by more.
+TOLERANCE = 1.05
 
 
 def read_figures(paths):
@@ -144,47 +146,109 @@ HEAD = ("id", "figure", "value", "unit", *PEERS, "unpatched", "ratio", "bar",
         "verdict")
 
 
+def is_beside(name, figures):
+    """Is it shown in the row of ours?"""
+    first, _, base = name.partition(".")
+    return first == "curve" or first in PEERS and (
+        base in figures or "gmem." + base in figures)
+
+
 def make_rows(bars, figures, plain):
     """Each figure once, below its id; those without one come last."""
-    rows, seen = [], set()
+    rows, seen = [], {name for name in figures if is_beside(name, figures)}
     for bar in bars:
         found = [f for f in figures.values()
                  if fnmatch.fnmatchcase(f.name, bar.pattern) and
-                 f.name not in seen and f.name.split(".")[0] not in PEERS]
+                 f.name not in seen]
         seen.update(f.name for f in found)
         rows += [Row(bar, f, figures, plain) for f in found]
         if not found and bar.kind != "shown":
             rows.append(Row(bar, None, figures, plain))
     rows += [Row(None, f, figures, plain) for f in figures.values()
-             if f.name not in seen and
-             f.name.split(".")[0] not in PEERS + ("curve",)]
+             if f.name not in seen]
     return sorted(rows, key=lambda row: IDS.index(row.id)
                   if row.id in IDS else len(IDS))
 
 
-def make_curves(figures):
-    """{series: (unit, [(x, y)...])}, in the order of x."""
-    curves = collections.OrderedDict()
+class Curve:
+    """Points in the order of x, and what they should grow like."""
+
+    def __init__(self, name, unit):
+        self.name, self.unit = name, unit
+        self.points = []
+        self.power, self.axis, self.what = 1, "", ""
+        self.cause = None
+
+    def slopes(self):
+        """Between neighbours, as the power of x that would go through both."""
+        return [math.log(max(y1, 1) / max(y0, 1)) / math.log(x1 / x0)
+                for (x0, y0), (x1, y1) in zip(self.points, self.points[1:])]
+
+    def unit_cost(self, point):
+        return point[1] / point[0] ** self.power
+
+    def bends(self):
+        """[(x, times)]: where a unit of work is dearer than at the last point,
+        or at the end than where it was cheapest."""
+        found = []
+        for before, after in zip(self.points, self.points[1:]):
+            cheap, dear = self.unit_cost(before), self.unit_cost(after)
+            if dear > cheap * TOLERANCE:
+                found.append((after[0], dear / max(cheap, 1e-9)))
+        least = min(map(self.unit_cost, self.points))
+        last = self.unit_cost(self.points[-1])
+        if not found and last > least * TOLERANCE:
+            found.append((self.points[-1][0], last / max(least, 1e-9)))
+        return found
+
+    def verdict(self):
+        found = self.bends()
+        if not found:
+            return "in proportion" if self.power else "constant"
+        text = "bends upwards at " + ", ".join(
+            "%s (%.2f times)" % (count(x), times) for x, times in found)
+        return "%s: %s" % (text, self.cause or "CAUSE NOT KNOWN")
+
+
+def count(x):
+    for factor, suffix in ((1 << 30, "G"), (1 << 20, "M"), (1 << 10, "K")):
+        if x >= factor and x % factor == 0:
+            return "%d%s" % (x / factor, suffix)
+    return "%g" % x if x < 1e6 else "%.0f" % x
+
+
+def read_curves(path):
+    """{series: (power, axis, what)}, and {series: cause}."""
+    known, causes = collections.OrderedDict(), {}
+    with open(path, encoding="ascii") as file:
+        for line in file:
+            words = line.split(None, 3)
+            if not words or line.startswith("#"):
+                continue
+            if words[0] == "cause":
+                causes[words[1]] = " ".join(line.split()[2:])
+            else:
+                known[words[0]] = (int(words[1]), words[2], words[3].strip())
+    return known, causes
+
+
+def make_curves(figures, path):
+    """In the order of the file; a series that it does not have is an error."""
+    known, causes = read_curves(path)
+    curves = {}
     for figure in figures.values():
-        if figure.name.startswith("curve."):
-            _, series, x = figure.name.split(".", 2)
-            unit, points = curves.setdefault(series, (figure.unit, []))
-            points.append((float(x), figure.value))
-    for _, points in curves.values():
-        points.sort()
-    return curves
-
-
-def bend(points):
-    """
-    How much dearer a unit is at the end than where it is cheapest before, if
-    it is a quarter or more.
-    """
-    least = min(y for _, y in points)
-    last = points[-1][1]
-    if least > 0 and last / least >= 1.25:
-        return "bends upwards: %.2f times the least" % (last / least)
-    return "flat or falling"
+        if not figure.name.startswith("curve."):
+            continue
+        _, series, x = figure.name.split(".", 2)
+        if series not in known:
+            raise SystemExit("nothing is said about the curve " + series)
+        curve = curves.setdefault(series, Curve(series, figure.unit))
+        curve.points.append((float(x), figure.value))
+        curve.power, curve.axis, curve.what = known[series]
+        curve.cause = causes.get(series)
+    for curve in curves.values():
+        curve.points.sort()
+    return [curves[name] for name in known if name in curves]
 
 
 def print_table(rows):
@@ -198,75 +262,199 @@ def print_table(rows):
 
 
 def print_curves(curves):
-    for series, (unit, points) in curves.items():
-        print("%s, %s: %s" % (series, unit, bend(points)))
-        print("   " + "  ".join("%g: %s" % (x, number(y)) for x, y in points))
+    if not curves:
+        return
+    print("\nHow cost grows: the slope is the power of the number that would go "
+          "through two neighbours")
+    for curve in curves:
+        print("\n%s, %s, by %s; should be a power of %d: %s" % (
+            curve.name, curve.what, curve.axis, curve.power, curve.verdict()))
+        rows = [[curve.axis] + [count(x) for x, _ in curve.points],
+                [curve.unit] + [number(y) for _, y in curve.points],
+                ["slope", ""] + ["%.2f" % slope for slope in curve.slopes()]]
+        for row in rows:
+            print("  %-13s" % row[0] + "".join("%12s" % cell
+                                               for cell in row[1:]))
+    bent = [curve.name for curve in curves if curve.bends()]
+    print("\n%d curves, %d bend upwards%s" % (
+        len(curves), len(bent), ": " + ", ".join(bent) if bent else ""))
 
 
 # --- the page ------------------------------------------------------------------
 
 STYLE = """
-body { font: 14px sans-serif; margin: 2em; }
+body { font: 14px sans-serif; margin: 2em; color: #222; }
 table { border-collapse: collapse; }
 td, th { padding: 1px 8px; text-align: left; white-space: nowrap; }
+th { border-bottom: 1px solid #888; }
 tr:nth-child(even) { background: #f2f2f2; }
 td:nth-child(3), td:nth-child(n+5):nth-child(-n+8) { text-align: right; }
-.SHORT { color: #b00; } .pass { color: #070; }
-svg { margin: 1em; background: #fafafa; }
+tr.SHORT td:last-child, .bent { color: #b00; font-weight: bold; }
+tr.pass td:last-child { color: #070; }
+figure { display: inline-block; vertical-align: top; margin: 0.7em;
+         width: 420px; }
+figcaption { font-size: 12px; }
+svg { background: #fafafa; }
 """
-WIDTH, HEIGHT, LEFT, BOTTOM = 420, 240, 70, 40
+COLOURS = {"gmem": "#06c", "hmm": "#c60", "numa": "#393", "uffd": "#939"}
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 420, 240, 62, 16, 12, 46
 
 
-def ticks(low, high):
-    """Powers of ten over a range of logarithms."""
-    return range(math.floor(low), math.ceil(high) + 1)
+class Scale:
+    """Logarithmic, with marks at the powers of ten around the values."""
+
+    def __init__(self, values, start, end):
+        logs = [math.log10(max(value, 0.1)) for value in values]
+        self.low, self.high = math.floor(min(logs)), math.ceil(max(logs))
+        self.high = max(self.high, self.low + 1)
+        self.start, self.end = start, end
+
+    def at(self, value):
+        part = (math.log10(max(value, 0.1)) - self.low) / (self.high - self.low)
+        return self.start + part * (self.end - self.start)
+
+    def marks(self):
+        return [10.0 ** power for power in range(self.low, self.high + 1)]
 
 
-def draw_curve(series, unit, points):
+class ShareScale(Scale):
+    """Of per cents: linear."""
+
+    def __init__(self, start, end):
+        super().__init__([1, 100], start, end)
+
+    def at(self, value):
+        return self.start + value / 100 * (self.end - self.start)
+
+    def marks(self):
+        return range(0, 101, 25)
+
+
+def short(value):
+    """A power of ten, in four characters."""
+    for factor, suffix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= factor:
+            return "%g%s" % (value / factor, suffix)
+    return "%g" % value
+
+
+class Picture:
+    def __init__(self, width, height):
+        self.parts = ['<svg xmlns="http://www.w3.org/2000/svg" width="%d" '
+                      'height="%d" font-size="11" font-family="sans-serif">' %
+                      (width, height)]
+
+    def line(self, x0, y0, x1, y1, style='stroke="#ddd"'):
+        self.parts.append('<line x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f" %s/>' %
+                          (x0, y0, x1, y1, style))
+
+    def text(self, x, y, text, anchor="start", more=""):
+        self.parts.append('<text x="%.1f" y="%.1f" text-anchor="%s"%s>%s'
+                          "</text>" % (x, y, anchor, more, html.escape(text)))
+
+    def add(self, part):
+        self.parts.append(part)
+
+    def svg(self):
+        return "\n".join(self.parts + ["</svg>"])
+
+
+def draw_curve(curve):
     """Both axes are logarithmic, for a power law to be a straight line."""
-    logs = [(math.log10(x), math.log10(max(y, 1e-3))) for x, y in points]
-    x0, x1 = min(x for x, _ in logs), max(x for x, _ in logs)
-    y_ticks = list(ticks(min(y for _, y in logs), max(y for _, y in logs)))
-    y0, y1 = y_ticks[0], max(y_ticks[-1], y_ticks[0] + 1)
+    picture = Picture(WIDTH, HEIGHT)
+    xs = [x for x, _ in curve.points]
+    # What the cheapest unit would make of all points.
+    least = min(map(curve.unit_cost, curve.points))
+    ideal = [max(least, 1e-9) * x ** curve.power for x in xs]
+    bottom = HEIGHT - BOTTOM
+    down = Scale([y for _, y in curve.points] + ideal, bottom, TOP)
+    first, last = math.log10(xs[0]), math.log10(xs[-1])
 
-    def place(x, y):
-        return (LEFT + (WIDTH - LEFT - 20) * (x - x0) / ((x1 - x0) or 1),
-                (HEIGHT - BOTTOM) - (HEIGHT - BOTTOM - 30) * (y - y0) /
-                (y1 - y0))
+    def across(x):
+        part = (math.log10(x) - first) / ((last - first) or 1)
+        return LEFT + 8 + part * (WIDTH - LEFT - RIGHT - 16)
 
-    out = ['<svg width="%d" height="%d" font-size="11">' % (WIDTH, HEIGHT),
-           '<text x="%d" y="15">%s, %s</text>' % (
-               LEFT, html.escape(series), html.escape(unit))]
-    for tick in y_ticks:
-        _, at = place(x0, tick)
-        out.append('<line x1="%d" x2="%d" y1="%.1f" y2="%.1f" stroke="#ccc"/>'
-                   '<text x="5" y="%.1f">%g</text>' % (
-                       LEFT, WIDTH - 20, at, at, at + 4, 10.0 ** tick))
-    at = [place(*point) for point in logs]
-    for (x, _), (left, _) in zip(points, at):
-        out.append('<text x="%.1f" y="%d" transform="rotate(30 %.1f %d)">%g'
-                   '</text>' % (left, HEIGHT - 25, left, HEIGHT - 25, x))
-    out.append('<polyline fill="none" stroke="#06c" stroke-width="2" '
-               'points="%s"/>' % " ".join("%.1f,%.1f" % p for p in at))
-    out += ['<circle cx="%.1f" cy="%.1f" r="3" fill="#06c"/>' % p for p in at]
-    out.append("</svg>")
-    return "\n".join(out)
+    for mark in down.marks():
+        at = down.at(mark)
+        picture.line(LEFT, at, WIDTH - RIGHT, at)
+        picture.text(LEFT - 5, at + 4, short(mark), "end")
+    for x in xs:
+        picture.line(across(x), bottom, across(x), bottom + 4,
+                     'stroke="#888"')
+        picture.text(across(x) + 4, bottom + 16, count(x), "end",
+                     ' transform="rotate(-30 %.1f %d)"' % (across(x) + 4,
+                                                           bottom + 16))
+    picture.text(4, HEIGHT - 6, curve.axis, "start", ' fill="#666"')
+    picture.line(across(xs[0]), down.at(ideal[0]), across(xs[-1]),
+                 down.at(ideal[-1]), 'stroke="#999" stroke-dasharray="4 3"')
+    at = [(across(x), down.at(y)) for x, y in curve.points]
+    picture.add('<polyline fill="none" stroke="#06c" stroke-width="2" '
+                'points="%s"/>' % " ".join("%.1f,%.1f" % p for p in at))
+    for (x, y), point in zip(curve.points, at):
+        picture.add('<circle cx="%.1f" cy="%.1f" r="3" fill="#06c"><title>%s: '
+                    "%s</title></circle>" % (*point, count(x), number(y)))
+    return picture.svg()
+
+
+def draw_peers(row):
+    """A bar for each of those who do the same."""
+    bars = [("gmem", row.value)] + [(peer, row.peers[peer]) for peer in PEERS
+                                    if peer in row.peers]
+    left, top = 50, 4
+    height = top + 22 * len(bars) + 22
+    picture = Picture(WIDTH, height)
+    scale = Scale([value for _, value in bars], left, WIDTH - 70)
+    if row.unit == "%":
+        scale = ShareScale(left, WIDTH - 70)
+    # A bar begins at the mark below the least, which still is to be seen.
+    for mark in scale.marks():
+        at = scale.at(mark)
+        picture.line(at, top, at, height - 18)
+        picture.text(at, height - 5, short(mark), "middle", ' fill="#666"')
+    for i, (name, value) in enumerate(bars):
+        y = top + 22 * i
+        picture.text(left - 5, y + 15, name, "end")
+        picture.add('<rect x="%d" y="%d" width="%.1f" height="16" fill="%s"/>' %
+                    (left, y + 3, max(scale.at(value) - left, 1),
+                     COLOURS[name]))
+        picture.text(max(scale.at(value), left) + 4, y + 15, number(value))
+    return picture.svg()
+
+
+def figure_html(picture, caption):
+    return "<figure>%s<figcaption>%s</figcaption></figure>" % (picture,
+                                                              caption)
 
 
 def write_html(path, rows, curves):
     out = ["<!DOCTYPE html>", '<html lang="en"><head><meta charset="utf-8">',
            "<title>GMEM: figures</title><style>%s</style></head><body>" % STYLE,
-           "<h1>GMEM: figures</h1><table><tr>"]
+           "<h1>GMEM: figures</h1>", "<table><thead><tr>"]
     out += ["<th>%s</th>" % word for word in HEAD]
+    out.append("</tr></thead><tbody>")
     for row in rows:
-        out.append('</tr><tr class="%s">' % html.escape(row.verdict))
+        out.append('<tr class="%s">' % html.escape(row.verdict))
         out += ["<td>%s</td>" % html.escape(word) for word in row.columns()]
-    out.append("</tr></table><h1>How cost grows</h1>")
-    for series, (unit, points) in curves.items():
-        out.append('<figure style="display: inline-block">%s<figcaption>%s'
-                   "</figcaption></figure>" % (
-                       draw_curve(series, unit, points),
-                       html.escape(bend(points))))
+        out.append("</tr>")
+    out.append("</tbody></table>")
+    out.append("<h1>Beside the peers</h1><p>Of a share (%) of the link more is "
+               "better, of all else less is, on a logarithmic scale.</p>")
+    names = {row.name for row in rows}
+    for row in rows:
+        if row.value is not None and set(row.peers) & set(PEERS) and \
+                "gmem." + row.name not in names:
+            out.append(figure_html(draw_peers(row), "<b>%s</b>, %s" % (
+                html.escape(row.name), html.escape(row.unit))))
+    if curves:
+        out.append("<h1>How cost grows</h1><p>Both scales are logarithmic. The "
+                   "dashed line is what the cheapest unit of work would "
+                   "cost everywhere.</p>")
+    for curve in curves:
+        caption = "<b>%s</b>: %s, %s by %s." % tuple(map(html.escape, (
+            curve.name, curve.what, curve.unit, curve.axis)))
+        bent = ' class="bent"' if curve.bends() else ""
+        caption += " <span%s>%s</span>" % (bent, html.escape(curve.verdict()))
+        out.append(figure_html(draw_curve(curve), caption))
     out.append("</body></html>")
     with open(path, "w", encoding="ascii") as file:
         file.write("\n".join(out) + "\n")
@@ -278,9 +466,12 @@ def write_json(path, rows, curves):
                      "unit": row.unit, "peers": row.peers,
                      "ratio": row.ratio, "bar": row.bar,
                      "verdict": row.verdict} for row in rows],
-        "curves": [{"name": series, "unit": unit, "points": points,
-                    "trend": bend(points)}
-                   for series, (unit, points) in curves.items()],
+        "curves": [{"name": curve.name, "what": curve.what,
+                    "axis": curve.axis, "unit": curve.unit,
+                    "power": curve.power, "points": curve.points,
+                    "slopes": [round(slope, 4) for slope in curve.slopes()],
+                    "bends": curve.bends(), "verdict": curve.verdict()}
+                   for curve in curves],
     }
     with open(path, "w", encoding="ascii") as file:
         json.dump(data, file, indent=1)
@@ -290,6 +481,7 @@ def write_json(path, rows, curves):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--bars", required=True)
+    parser.add_argument("--curves", required=True)
     parser.add_argument("--ours", required=True, nargs="+")
     parser.add_argument("--plain")
     parser.add_argument("--json")
@@ -299,7 +491,7 @@ def main():
     figures = read_figures(args.ours)
     plain = read_figures([args.plain]) if args.plain else {}
     rows = make_rows(read_bars(args.bars), figures, plain)
-    curves = make_curves(figures)
+    curves = make_curves(figures, args.curves)
     print_table(rows)
     print_curves(curves)
     if args.json:

@@ -1,21 +1,26 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# guest-bench.sh [quick]: run the programs of bench/ where one instruction takes
-# one nanosecond and print their figures beside those of their peers, with the
-# bars of bench/bars.  All of them run twice on the patched kernel, where both
+# guest-bench.sh [quick|curves]: run the programs of bench/ where one instruction
+# takes one nanosecond and print their figures beside those of their peers, with
+# the bars of bench/bars.  All of them run twice on the patched kernel, where both
 # runs must print the same figures; nodevice on the unpatched one, too.  Some need
 # a machine of their own, see the boots below.  The table also goes to
 # build/bench/, as bench.json and bench.html.  A figure that is short of its bar
 # is reported, it is not an error.
 #
-# With the argument "quick", only those of moves and faults in one boot.
+# With the argument "quick", only those of moves and faults in one boot.  With
+# "curves", how cost grows, on machines with more memory and with more devices;
+# the page has that beside what was measured before.
 set -eu
 . "$(dirname "$0")/lib.sh"
 
 export TIMEOUT=${TIMEOUT:-900} SHOW='^# (SKIP|exit)'
 OUT=$BUILD/bench
 EXACT=nodevice,move,size,policy,latency,clock,versus
+# All but that of the devices, on a machine with memory for 4 GiB on either side.
+CURVES=curve/bytes,curve/vmas,curve/pages,curve/blocks,curve/contexts
+CURVES=$CURVES,curve/processes,curve/threads,curve/forks,curve/generations
 
 # boot NAME VARIANT PROGRAMS [ACCEL]: leaves the figures in build/bench/NAME.figures.
 boot()
@@ -27,6 +32,13 @@ boot()
 		die "$1: see ${LOG#"$ROOT"/}/$name.out"
 	"$ROOT/scripts/bench-figures.sh" "$LOG/$name.out" > "$figures"
 	[ -s "$figures" ] || die "$1: the programs printed no figure"
+}
+
+run_curves()
+{
+	MEMORY=6G NPUS=1 NPU_OPTS=,mem-size=8G boot curves bench \
+		"$CURVES,metadata"
+	NPUS=8 boot curves-devices bench curve/devices
 }
 
 # QEMU logs each time that one of a few functions is entered.
@@ -59,7 +71,24 @@ sections()
 	}'
 }
 
+report()
+{
+	local plain=()
+
+	[ ! -f "$OUT/unpatched" ] || plain=(--plain "$OUT/unpatched")
+	echo
+	"$ROOT/scripts/bench-report.py" --bars "$ROOT/bench/bars" \
+		--curves "$ROOT/bench/curves" \
+		--ours "$OUT"/*.figures "${plain[@]}" --json "$OUT/bench.json" \
+		--html "$OUT/bench.html" | tee "$OUT/table"
+}
+
 mkdir -p "$OUT"
+if [ "${1:-}" = curves ]; then
+	run_curves
+	report
+	exit
+fi
 rm -f "$OUT"/*
 if [ "${1:-}" = quick ]; then
 	boot 1 bench move,size,versus
@@ -76,10 +105,4 @@ else
 	count_walks
 fi
 count_sizes > "$OUT/size.figures"
-
-plain=()
-[ ! -f "$OUT/unpatched" ] || plain=(--plain "$OUT/unpatched")
-echo
-"$ROOT/scripts/bench-report.py" --bars "$ROOT/bench/bars" \
-	--ours "$OUT"/*.figures "${plain[@]}" \
-	--json "$OUT/bench.json" --html "$OUT/bench.html" | tee "$OUT/table"
+report
