@@ -83,6 +83,14 @@ static inline char *bench_single(const struct gmem_buf *buf, size_t i)
 	       (1 + i % BENCH_SINGLES) * SZ_4K;
 }
 
+/*
+ * Figures WHO.held.CALL: system calls on 2 MiB, mapped with @flags, that @to_dev
+ * has sent to a device.
+ */
+void bench_held(const char *who, int flags,
+		void (*to_dev)(const struct gmem_buf *buf, void *arg),
+		void *arg);
+
 #define PCI_DEVICES	"/sys/bus/pci/devices"
 
 /* The lowest, or the highest, PCI address of an accelerator. */

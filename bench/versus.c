@@ -150,26 +150,29 @@ static void measure_prefetch(struct driver *d, int advice, const char *pages)
 }
 
 /* The fault path without a device that waits, and the way back by the CPU. */
-static void measure_touch(struct driver *d)
+static void measure_touch(struct driver *d, int advice, const char *pages)
 {
 	struct npu_stats before, after;
 	struct gmem_buf buf;
+	char name[32];
 	uint64_t done;
 	size_t i;
 
-	map(d, &buf, LEN, MADV_HUGEPAGE);
+	map(d, &buf, LEN, advice);
 	stats(d, &before);
 	bench_check(_npu_touch(&d->npu, buf.p, LEN, true, &done),
 		    "GMEM_NPU_TOUCH");
 	stats(d, &after);
 	expect_on_dev(d, buf.p, LEN, LEN / SZ_4K);
-	report(d, &before, &after, NPU_STAT_COPY_TO_DEV, "fault-to-dev");
+	snprintf(name, sizeof(name), "fault-to-dev%s", pages);
+	report(d, &before, &after, NPU_STAT_COPY_TO_DEV, name);
 
 	stats(d, &before);
 	for (i = 0; i < LEN; i += SZ_4K)
 		(void)*(volatile char *)(buf.p + i);
 	stats(d, &after);
-	report(d, &before, &after, NPU_STAT_COPY_FROM_DEV, "fault-to-host");
+	snprintf(name, sizeof(name), "fault-to-host%s", pages);
+	report(d, &before, &after, NPU_STAT_COPY_FROM_DEV, name);
 	expect_data(&buf, 0);
 	gmem_unmap(&buf);
 }
@@ -237,6 +240,14 @@ static void measure_small(struct driver *d, uint64_t copy, uint64_t tlb)
 	       "p4.recall");
 }
 
+static void to_dev(const struct gmem_buf *buf, void *arg)
+{
+	struct driver *d = arg;
+
+	prefetch(d, buf, true);
+	expect_on_dev(d, buf->p, buf->len, buf->len / SZ_4K);
+}
+
 /* One at a time: neither shall pay for the other's notifiers. */
 static void attach(struct driver *d)
 {
@@ -284,8 +295,11 @@ int main(void)
 		measure_faults(&drivers[i]);
 		measure_prefetch(&drivers[i], MADV_HUGEPAGE, "");
 		measure_prefetch(&drivers[i], MADV_NOHUGEPAGE, "-4k");
-		measure_touch(&drivers[i]);
+		measure_touch(&drivers[i], MADV_HUGEPAGE, "");
 		measure_small(&drivers[i], copy, tlb);
+		measure_touch(&drivers[i], MADV_NOHUGEPAGE, "-4k");
+		bench_held(drivers[i].name, drivers[i].peer ? 0 :
+			   MAP_PEER_SHARED, to_dev, &drivers[i]);
 		npu_close(&drivers[i].npu);
 	}
 	bench_print();

@@ -17,10 +17,25 @@ set -eu
 
 export TIMEOUT=${TIMEOUT:-900} SHOW='^# (SKIP|exit)'
 OUT=$BUILD/bench
-EXACT=nodevice,move,size,policy,latency,clock,versus
+EXACT=nodevice,move,size,policy,latency,clock,versus,numa,pager
 # All but that of the devices, on a machine with memory for 4 GiB on either side.
 CURVES=curve/bytes,curve/vmas,curve/pages,curve/blocks,curve/contexts
 CURVES=$CURVES,curve/processes,curve/threads,curve/forks,curve/generations
+
+# Beside 2 GiB of its own the machine has coherent memory of a device, as the
+# firmware would describe it: a node without CPUs.
+NODES="-machine hmat=on
+	-object memory-backend-ram,id=own,size=2G
+	-object memory-backend-ram,id=coherent,size=512M
+	-numa node,nodeid=0,cpus=0,memdev=own
+	-numa node,nodeid=1,memdev=coherent,initiator=0
+	-numa dist,src=0,dst=1,val=30"
+lb="hmat-lb,initiator=0,hierarchy=memory"
+NODES="$NODES
+	-numa $lb,target=0,data-type=access-latency,latency=100
+	-numa $lb,target=1,data-type=access-latency,latency=400
+	-numa $lb,target=0,data-type=access-bandwidth,bandwidth=100G
+	-numa $lb,target=1,data-type=access-bandwidth,bandwidth=16G"
 
 # boot NAME VARIANT PROGRAMS [ACCEL]: leaves the figures in build/bench/NAME.figures.
 boot()
@@ -32,6 +47,12 @@ boot()
 		die "$1: see ${LOG#"$ROOT"/}/$name.out"
 	"$ROOT/scripts/bench-figures.sh" "$LOG/$name.out" > "$figures"
 	[ -s "$figures" ] || die "$1: the programs printed no figure"
+}
+
+# The same on the machine that peers have as well.
+boot_nodes()
+{
+	MACHINE="${NODES//[$'\n\t']/ }" MEMORY=2560M boot "$@"
 }
 
 run_curves()
@@ -91,14 +112,14 @@ if [ "${1:-}" = curves ]; then
 fi
 rm -f "$OUT"/*
 if [ "${1:-}" = quick ]; then
-	boot 1 bench move,size,versus
+	boot_nodes 1 bench move,size,versus,numa,pager
 else
-	boot 1 bench "$EXACT"
-	boot 2 bench "$EXACT"
+	boot_nodes 1 bench "$EXACT"
+	boot_nodes 2 bench "$EXACT"
 	diff -u "$OUT/1.figures" "$OUT/2.figures" >&2 ||
 		die "two runs gave different figures"
 	rm "$OUT/2.figures"
-	boot plain plain nodevice
+	boot_nodes plain plain nodevice
 	sections bench >> "$OUT/1.figures"
 	sections plain >> "$OUT/plain.figures"
 	mv "$OUT/plain.figures" "$OUT/unpatched"
