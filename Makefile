@@ -34,9 +34,10 @@ shell: kernel qemu ## boot to a prompt with the NPUs there
 
 .PHONY: bench bench-smoke
 bench-smoke: bench ## the same as bench
-bench: kernel-bench kernel-plain qemu ## benchmarks P1 to P13 in exact time, twice, against all peers
+bench: kernel kernel-bench kernel-plain qemu ## benchmarks P1 to P13 in exact time, twice, against all peers
 	@$(S)/deps.sh guest
 	@$(S)/peer-build.sh bench
+	@$(S)/guest-image.sh base
 	@$(S)/guest-image.sh bench
 	@$(S)/guest-image.sh plain
 	@$(S)/guest-bench.sh
