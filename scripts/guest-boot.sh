@@ -42,7 +42,7 @@ fi
 memory=${MEMORY:-2G}
 accel=(-accel 'tcg,thread=multi' -smp 2)
 # An emulated processor that has to wait for the host's finds its timer broken.
-append=(console=ttyS0 panic=-1 no_timer_check "guest.mode=$MODE" "$@")
+append=(console=ttyS0 panic=-1 no_timer_check "guest.mode=$MODE")
 case $VARIANT in
 debug)
 	memory=${MEMORY:-3G}
@@ -64,6 +64,8 @@ icount)
 	;;
 *) die "ACCEL is tcg or kvm" ;;
 esac
+# The last one of a name counts.
+append+=("$@")
 
 command=("$QEMU" -machine "q35,kernel-irqchip=split" "${accel[@]}" -m "$memory"
 	-nodefaults -no-user-config -no-reboot -display none

@@ -48,7 +48,7 @@ awk -F'[\t ]' 'FILENAME == ARGV[1] { bad[$1]; next } !($1 in bad)' \
 
 # A program that gets no processor must not be taken for one that hangs.
 limit=300
-[ "$VARIANT" != debug ] || limit=500
+[ "$VARIANT" != debug ] || limit=900
 words=("guest.timeout=$limit" 'kunit.filter_glob=gmem_*'
 	sysctl.kernel.hung_task_timeout_secs=60 sysctl.kernel.hung_task_panic=1
 	softlockup_panic=1 oops=panic)

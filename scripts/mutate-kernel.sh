@@ -12,7 +12,7 @@ set -eu
 
 VARIANT=$1
 NAME=${2:-}
-# Numbers of those that do not compile.
+# Numbers of those that do not compile, with the hashes they have then.
 WITHOUT=$BUILD/mutate/without
 
 compile()
@@ -38,6 +38,13 @@ weave()
 	local bad
 
 	touch "$WITHOUT"
+	awk -F'\t' 'FILENAME != ARGV[1] {
+		if ($0 in now)
+			print
+		next
+	}
+	{ now[$6 " " $7] }' "$BUILD/mutate/list" "$WITHOUT" > "$WITHOUT.new"
+	mv "$WITHOUT.new" "$WITHOUT"
 	stamp_ok "$BUILD/kernel/$VARIANT/.mutate" "$(identity)" && return
 	rm -f "$BUILD/kernel/$VARIANT/.mutate"
 	while :; do
@@ -54,7 +61,9 @@ weave()
 			show_failure "$LOG/kernel-$VARIANT.log"
 			die "the kernel with all mutations does not compile"
 		}
-		echo "$bad" >> "$WITHOUT"
+		awk -F'\t' 'NR == FNR { bad[$1]; next }
+			$6 in bad { print $6, $7 }' - "$BUILD/mutate/list" \
+			<<< "$bad" >> "$WITHOUT"
 	done
 	identity > "$BUILD/kernel/$VARIANT/.mutate"
 }

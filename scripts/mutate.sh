@@ -32,7 +32,8 @@ setup()
 	fi
 	"$ROOT/scripts/mutations.py" list > "$DIR/list"
 	cd "$ROOT"
-	hash_tree mm kunit drivers include patches mutations configs \
+	# All but the reasons.
+	hash_tree mm kunit drivers include patches mutations/*-* configs \
 		scripts/mutations.py > "$DIR/id"
 }
 

@@ -25,9 +25,9 @@ and what it is.  Kinds are
 A kernel has room for many of them.  weave puts a copy of the function beside it
 for each mutation within a function, and at its beginning a look at a number
 from the kernel's command line, which chooses one of them or none.  Those whose
-numbers are in the file WITHOUT are left out: they do not compile.  apply makes
-one change in place, for what is not within a function.  TREE is a kernel tree
-with all of the overlay and the queue in place.
+numbers begin a line of the file WITHOUT are left out: they do not compile.
+apply makes one change in place, for what is not within a function.  TREE is a
+kernel tree with all of the overlay and the queue in place.
 
 judge reads what the programs of a guest printed and the kernel's log, with the
 complaints about it in LOG.bad, and prints for each mutation, with tabs between:
@@ -499,7 +499,8 @@ def main():
                   "debug" if m.debug else "-", m.number, digest(m, tests),
                   m.what, sep="\t")
     elif len(args) == 3 and args[0] == "weave":
-        weave(args[1], {int(number) for number in read(args[2]).split()})
+        weave(args[1], {int(line.split()[0])
+                        for line in read(args[2]).splitlines()})
     elif len(args) == 3 and args[0] == "apply":
         for m in mutations():
             if m.name == args[1]:
