@@ -18,6 +18,8 @@ BATCH=12
 
 setup()
 {
+	local pair from to
+
 	mkdir -p "$STATE" "$DIR"/{guest,log,kernel}
 	if [ ! -f "$DIR/linux/.gmem/origin" ]; then
 		say COPY "the kernel tree, to break it"
@@ -25,11 +27,16 @@ setup()
 		cp -a "$BUILD/linux" "$DIR/linux.tmp"
 		mv "$DIR/linux.tmp" "$DIR/linux"
 	fi
-	# What is not there is built by the first that needs it.
-	if [ ! -d "$DIR/kernel/debug" ] && [ -d "$BUILD/kernel/debug" ]; then
-		cp -a "$BUILD/kernel/debug" "$DIR/kernel/debug.tmp"
-		mv "$DIR/kernel/debug.tmp" "$DIR/kernel/debug"
-	fi
+	# Most of a kernel is there; what is not, its first user builds.
+	for pair in base:mutate debug:debug; do
+		from=$BUILD/kernel/${pair%:*}
+		to=$DIR/kernel/${pair#*:}
+		if [ ! -d "$to" ] && [ -d "$from" ]; then
+			rm -rf "$to.tmp"
+			cp -a "$from" "$to.tmp"
+			mv "$to.tmp" "$to"
+		fi
+	done
 	"$ROOT/scripts/mutations.py" list > "$DIR/list"
 	cd "$ROOT"
 	# All but the reasons.
