@@ -52,8 +52,10 @@ weave()
 		"$ROOT/scripts/mutations.py" weave "$BUILD/linux" "$WITHOUT"
 		compile && break
 		bad=$(awk '/: In function / {
-				number = match($0, /_mut[0-9]+/) ?
-					substr($0, RSTART + 4, RLENGTH - 4) : ""
+				number = ""
+				if (match($0, /_mut[0-9]+/))
+					number = substr($0, RSTART + 4,
+							RLENGTH - 4)
 			}
 			/ error: / && number { print number }' \
 			"$LOG/kernel-$VARIANT.log" | sort -u)
