@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# kernel-build.sh VARIANT: configure and build a kernel in
-# build/kernel/VARIANT, out of the source tree.
+# kernel-build.sh VARIANT [TARGET...]: configure and build a kernel in
+# build/kernel/VARIANT, out of the source tree, or no more of it than TARGETs.
 #
 #   base   what `make run` and `make test` boot
 #   debug  base with the checkers on
@@ -14,6 +14,9 @@ set -eu
 . "$(dirname "$0")/lib.sh"
 
 VARIANT=$1
+shift
+part=$#
+[ $# != 0 ] || set -- bzImage modules
 OUT=$BUILD/kernel/$VARIANT
 TREE=$BUILD/linux
 STAMP=$OUT/.gmem-built
@@ -92,5 +95,5 @@ fi
 
 say BUILD "$VARIANT kernel, -j$JOBS"
 run_logged "$VARIANT" "kernel-$VARIANT" '^  [A-Z]+ ' "$steps" \
-	"${make[@]}" -j"$JOBS" bzImage modules
-echo "$want" > "$STAMP"
+	"${make[@]}" -j"$JOBS" "$@"
+[ "$part" != 0 ] || echo "$want" > "$STAMP"

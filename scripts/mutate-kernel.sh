@@ -12,13 +12,17 @@ set -eu
 
 VARIANT=$1
 NAME=${2:-}
+# What uses each header that the queue changes.
+USERS=(mm/gmem/ mm/memory.o mm/mmap.o mm/debug.o kernel/fork.o
+	fs/proc/task_mmu.o)
 # Numbers of those that do not compile, with the hashes they have then.
 WITHOUT=$BUILD/mutate/without
 
 compile()
 {
 	rm -f "$BUILD/kernel/$VARIANT/.gmem-built"
-	"$ROOT/scripts/kernel-build.sh" "$VARIANT" > "$LOG/mutate.build.log" 2>&1
+	"$ROOT/scripts/kernel-build.sh" "$VARIANT" "$@" \
+		> "$LOG/mutate.build.log" 2>&1
 }
 
 # In place again whatever the last one changed, by content.
@@ -76,6 +80,8 @@ else
 	rm -f "$BUILD/kernel/$VARIANT/.mutate"
 	restore
 	"$ROOT/scripts/mutations.py" apply "$NAME" "$BUILD/linux"
+	# What does not compile shows it soon, and not in half the kernel.
+	compile "${USERS[@]}" || exit 3
 	compile || exit 3
 fi
 "$ROOT/scripts/guest-image.sh" "$VARIANT" > "$LOG/mutate.image.log" 2>&1
