@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Contexts of one process on one device: which of them get a translation.
+ */
+#include <kunit/device.h>
+#include <kunit/test.h>
+#include <linux/mm.h>
+#include <linux/mman.h>
+#include <linux/rmap.h>
+#include <linux/sizes.h>
+
+#include "../gmem.h"
+#include "fake.h"
+
+#define CONTEXTS	2
+
+/**
+ * struct fixture - a process and a device with memory
+ * @test: for assertions
+ * @mmu: the device counts what it maps, in the drvdata of a context
+ * @gdev: device
+ * @as: the address space
+ * @anon_vma: where the run claims to be
+ * @ctx: contexts, those that are not attached NULL
+ * @maps: calls of peer_map for each of them
+ * @addr: a page of the process
+ * @block: the page on the device, BUSY
+ */
+struct fixture {
+	struct kunit *test;
+	struct gm_mmu mmu;
+	struct gm_dev *gdev;
+	struct gm_as *as;
+	struct anon_vma anon_vma;
+	struct gm_context *ctx[CONTEXTS];
+	unsigned int maps[CONTEXTS];
+	unsigned long addr;
+	struct gm_block *block;
+};
+
+static int count_map(struct gm_context *ctx, const struct gm_map *maps,
+		     unsigned int nr)
+{
+	++*(unsigned int *)ctx->drvdata;
+	return 0;
+}
+
+static void attach(struct fixture *f, unsigned int i)
+{
+	struct gm_context *ctx = gm_as_attach(f->as, f->gdev, 0, &f->maps[i]);
+
+	KUNIT_ASSERT_FALSE(f->test, IS_ERR(ctx));
+	f->ctx[i] = ctx;
+}
+
+static void prepare(struct fixture *f, struct gm_prepared *prepared)
+{
+	prepared->order = 0;
+	mmap_read_lock(current->mm);
+	KUNIT_EXPECT_EQ(f->test, 0,
+			gm_as_prepare(f->as, f->ctx[0], f->gdev, f->addr,
+				      f->addr + PAGE_SIZE, prepared));
+	mmap_read_unlock(current->mm);
+	KUNIT_EXPECT_TRUE(f->test, prepared->all);
+}
+
+static void map(struct fixture *f, const struct gm_prepared *prepared)
+{
+	struct vm_area_struct *vma;
+
+	mmap_read_lock(current->mm);
+	vma = find_vma(current->mm, f->addr);
+	KUNIT_EXPECT_EQ(f->test, 0,
+			gm_as_map_block(f->as, f->ctx[0], vma, f->block,
+					prepared));
+	mmap_read_unlock(current->mm);
+}
+
+/*
+ * A context that came when the tables had been prepared is left out, as its own
+ * were not; the next time it is like any other.
+ */
+static void context_attached_late(struct kunit *test)
+{
+	struct fixture *f = test->priv;
+	struct gm_prepared prepared;
+
+	attach(f, 0);
+	prepare(f, &prepared);
+	attach(f, 1);
+	map(f, &prepared);
+	KUNIT_EXPECT_EQ(test, f->maps[0], 1);
+	KUNIT_EXPECT_EQ(test, f->maps[1], 0);
+	prepare(f, &prepared);
+	map(f, &prepared);
+	KUNIT_EXPECT_EQ(test, f->maps[0], 2);
+	KUNIT_EXPECT_EQ(test, f->maps[1], 1);
+}
+
+/* --- fixture ------------------------------------------------------------------ */
+
+/* No vm_object has it: the process may be gone before the block is. */
+static void fixture_block(struct fixture *f)
+{
+	struct gm_block *block = gm_block_alloc(0, GFP_KERNEL);
+
+	KUNIT_ASSERT_NOT_NULL(f->test, block);
+	KUNIT_ASSERT_EQ(f->test, 0,
+			gm_run_alloc(f->gdev->hnode, 0, &block->loc,
+				     GFP_KERNEL));
+	block->vpn = f->addr >> PAGE_SHIFT;
+	gm_run_set_rmap(block->loc, &f->anon_vma, block->vpn);
+	__set_bit(0, block->valid);
+	f->block = block;
+}
+
+static int context_init(struct kunit *test)
+{
+	struct fixture *f = kunit_kzalloc(test, sizeof(*f), GFP_KERNEL);
+	struct device *dev = kunit_device_register(test, "gmem_kunit");
+
+	KUNIT_ASSERT_NOT_NULL(test, f);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(dev));
+	f->test = test;
+	test->priv = f;
+	atomic_set(&f->anon_vma.refcount, 1);
+	init_rwsem(&f->anon_vma.rwsem);
+	f->anon_vma.root = &f->anon_vma;
+	f->anon_vma.rb_root = RB_ROOT_CACHED;
+	f->mmu = gm_fake_mmu;
+	f->mmu.peer_map = count_map;
+	f->gdev = gm_dev_create(dev, &f->mmu, GM_DEV_CAP_REPLAYABLE, NULL);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(f->gdev));
+	KUNIT_ASSERT_GE(test,
+			gm_dev_register_physmem(f->gdev, SZ_1G, SZ_8M),
+			GM_HNID_BASE);
+	f->addr = kunit_vm_mmap(test, NULL, 0, PAGE_SIZE,
+				PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS, 0);
+	KUNIT_ASSERT_NE(test, f->addr, 0);
+	f->as = gm_as_create(current->mm);
+	KUNIT_ASSERT_FALSE(test, IS_ERR(f->as));
+	fixture_block(f);
+	return 0;
+}
+
+static void context_exit(struct kunit *test)
+{
+	struct fixture *f = test->priv;
+	unsigned int i;
+
+	for (i = 0; i < CONTEXTS; i++)
+		gm_as_detach(f->ctx[i]);
+	gm_run_put(f->block->loc);
+	gm_block_put(f->block);
+	gm_as_destroy(f->as);
+	gm_dev_destroy(f->gdev);
+}
+
+static struct kunit_case context_cases[] = {
+	KUNIT_CASE(context_attached_late),
+	{}
+};
+
+static struct kunit_suite context_suite = {
+	.name = "gmem_context",
+	.init = context_init,
+	.exit = context_exit,
+	.test_cases = context_cases,
+};
+
+kunit_test_suite(context_suite);
