@@ -7,6 +7,7 @@
 #include <kunit/static_stub.h>
 #include <kunit/test.h>
 #include <linux/completion.h>
+#include <linux/delay.h>
 #include <linux/jiffies.h>
 #include <linux/kthread.h>
 #include <linux/prandom.h>
@@ -31,6 +32,7 @@ static const unsigned int orders[] = { 0, GM_ORDER_64K, GM_ORDER_2M };
  * @gdev: the same for GMEM
  * @hnode: its memory
  * @anon_vma: where runs claim to be; no VMA is linked to it
+ * @other: another one
  */
 struct fixture {
 	struct kunit *test;
@@ -38,16 +40,23 @@ struct fixture {
 	struct gm_dev *gdev;
 	struct gm_hnode *hnode;
 	struct anon_vma anon_vma;
+	struct anon_vma other;
 };
 
-static unsigned long take(struct fixture *f, unsigned int order,
-			  unsigned long pgoff)
+static unsigned long take_in(struct fixture *f, struct anon_vma *anon_vma,
+			     unsigned int order, unsigned long pgoff)
 {
 	unsigned long loc = GM_LOC_NONE;
 
 	KUNIT_ASSERT_EQ(f->test, 0, gm_run_alloc(f->hnode, order, &loc, GFP_KERNEL));
-	gm_run_set_rmap(loc, &f->anon_vma, pgoff);
+	gm_run_set_rmap(loc, anon_vma, pgoff);
 	return loc;
+}
+
+static unsigned long take(struct fixture *f, unsigned int order,
+			  unsigned long pgoff)
+{
+	return take_in(f, &f->anon_vma, order, pgoff);
 }
 
 /* The files as a reader sees them. */
@@ -691,6 +700,100 @@ static void hnode_space_fragmented(struct kunit *test)
 	check_unused(f);
 }
 
+/**
+ * struct waiter - somebody who wants a page
+ * @work: waits
+ * @hnode: for a page of it
+ * @done: the wait is over
+ * @ret: what it returned
+ */
+struct waiter {
+	struct work_struct work;
+	struct gm_hnode *hnode;
+	struct completion done;
+	int ret;
+};
+
+static void wait_for_page(struct work_struct *work)
+{
+	struct waiter *w = container_of(work, struct waiter, work);
+
+	w->ret = gm_wait_for_space(w->hnode, 1);
+	complete(&w->done);
+}
+
+static struct waiter *start_waiter(struct fixture *f)
+{
+	struct waiter *w = kunit_kzalloc(f->test, sizeof(*w), GFP_KERNEL);
+
+	KUNIT_ASSERT_NOT_NULL(f->test, w);
+	w->hnode = f->hnode;
+	init_completion(&w->done);
+	INIT_WORK(&w->work, wait_for_page);
+	queue_work(system_unbound_wq, &w->work);
+	return w;
+}
+
+/* Wait until a pass is under way and another one asked for, or not. */
+static void wait_for_pass(struct fixture *f, bool asked)
+{
+	unsigned int tries;
+	bool there = false;
+
+	for (tries = 0; tries < 250 && !there; tries++) {
+		msleep(20);
+		spin_lock(&f->hnode->lock);
+		there = f->hnode->evict_seq & 1 &&
+			f->hnode->evict_asked == asked;
+		spin_unlock(&f->hnode->lock);
+	}
+	KUNIT_EXPECT_TRUE(f->test, there);
+}
+
+/*
+ * A pass waits for locks before it gives up, and who asks meanwhile gets one of
+ * his own.
+ */
+static void hnode_pass_under_way(struct kunit *test)
+{
+	struct fixture *f = test->priv;
+	unsigned long locs[CHUNKS];
+	struct waiter *first, *second;
+	unsigned int i;
+
+	locs[0] = take(f, GM_ORDER_2M, 0);
+	for (i = 1; i < CHUNKS; i++)
+		locs[i] = take_in(f, &f->other, GM_ORDER_2M, i);
+
+	/* The pass comes to the first run and stays there. */
+	down_write(&f->anon_vma.rwsem);
+	down_write_nested(&f->other.rwsem, 1);
+	first = start_waiter(f);
+	wait_for_pass(f, false);
+	second = start_waiter(f);
+	wait_for_pass(f, true);
+	KUNIT_EXPECT_FALSE(test, completion_done(&first->done));
+	KUNIT_EXPECT_FALSE(test, completion_done(&second->done));
+
+	/* It ends without success, and the next one stays at the same run. */
+	up_write(&f->anon_vma.rwsem);
+	down_write_nested(&f->anon_vma.rwsem, 2);
+	up_write(&f->other.rwsem);
+	flush_work(&first->work);
+	KUNIT_EXPECT_EQ(test, first->ret, -ENOSPC);
+	KUNIT_EXPECT_FALSE(test, wait_for_completion_timeout(&second->done,
+							     HZ / 5));
+	gm_run_put(locs[1]);
+	up_write(&f->anon_vma.rwsem);
+	flush_work(&second->work);
+	KUNIT_EXPECT_EQ(test, second->ret, 0);
+
+	gm_run_put(locs[0]);
+	for (i = 2; i < CHUNKS; i++)
+		gm_run_put(locs[i]);
+	check_unused(f);
+}
+
 struct later {
 	struct delayed_work work;
 	unsigned long locs[CHUNKS];
@@ -732,6 +835,14 @@ static void hnode_evacuate(struct kunit *test)
 
 /* --- fixture --------------------------------------------------------------------------- */
 
+static void init_anon_vma(struct anon_vma *anon_vma)
+{
+	atomic_set(&anon_vma->refcount, 1);
+	init_rwsem(&anon_vma->rwsem);
+	anon_vma->root = anon_vma;
+	anon_vma->rb_root = RB_ROOT_CACHED;
+}
+
 static int hnode_init(struct kunit *test)
 {
 	struct fixture *f = kunit_kzalloc(test, sizeof(*f), GFP_KERNEL);
@@ -741,10 +852,8 @@ static int hnode_init(struct kunit *test)
 	test->priv = f;
 	f->dev = kunit_device_register(test, "gmem_kunit");
 	KUNIT_ASSERT_FALSE(test, IS_ERR(f->dev));
-	atomic_set(&f->anon_vma.refcount, 1);
-	init_rwsem(&f->anon_vma.rwsem);
-	f->anon_vma.root = &f->anon_vma;
-	f->anon_vma.rb_root = RB_ROOT_CACHED;
+	init_anon_vma(&f->anon_vma);
+	init_anon_vma(&f->other);
 	f->gdev = gm_dev_create(f->dev, &gm_fake_mmu, GM_DEV_CAP_REPLAYABLE, f);
 	KUNIT_ASSERT_FALSE(test, IS_ERR(f->gdev));
 	KUNIT_ASSERT_PTR_EQ(test, gm_dev_drvdata(f->gdev), (void *)f);
@@ -780,6 +889,7 @@ static struct kunit_case hnode_cases[] = {
 	KUNIT_CASE(hnode_victims_parts),
 	KUNIT_CASE(hnode_no_space),
 	KUNIT_CASE(hnode_space_fragmented),
+	KUNIT_CASE(hnode_pass_under_way),
 	KUNIT_CASE(hnode_evacuate),
 	{}
 };
