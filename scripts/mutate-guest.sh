@@ -50,8 +50,8 @@ awk -F'[\t ]' 'FILENAME == ARGV[1] { bad[$1]; next } !($1 in bad)' \
 limit=300
 [ "$VARIANT" != debug ] || limit=900
 words=("guest.timeout=$limit"
-	sysctl.kernel.hung_task_timeout_secs=60 sysctl.kernel.hung_task_panic=1
-	softlockup_panic=1 oops=panic)
+	"sysctl.kernel.hung_task_timeout_secs=$((limit / 5))"
+	sysctl.kernel.hung_task_panic=1 softlockup_panic=1 oops=panic)
 # A claim that a test is about a hook is looked at in full.
 [ "$KIND" = hunk ] || words+=(panic_on_warn=1)
 # A suite can run again when it ran at boot, which takes its time.
