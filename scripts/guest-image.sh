@@ -1,13 +1,15 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# guest-image.sh VARIANT: compile the programs of the guest and pack them with
-# busybox, the modules of the kernel VARIANT and the init script into
-# build/guest/VARIANT.cpio.gz.  The same input gives the same bytes.
+# guest-image.sh VARIANT [tests]: compile the programs of the guest and pack
+# them with busybox, the modules of the kernel VARIANT and the init script into
+# build/guest/VARIANT.cpio.gz.  The same input gives the same bytes.  With tests
+# nothing but the selftests is in it, for a guest that boots often.
 set -eu
 . "$(dirname "$0")/lib.sh"
 
 VARIANT=$1
+WHAT=${2:-all}
 KERNEL=$BUILD/kernel/$VARIANT
 OUT=$BUILD/guest
 IMAGE=$OUT/$VARIANT.cpio.gz
@@ -25,8 +27,9 @@ mapfile -t modules < <(find "$KERNEL/drivers/gmem-sample-npu" -name '*.ko' \
 # Programs load it themselves.
 mapfile -t peers < <(find "$BUILD/peer/$VARIANT" -name 'npu_hmm.ko' 2>/dev/null)
 cd "$ROOT"
-want=$(hash_tree "$SELFTEST" bench include/uapi drivers/gmem-sample-npu \
-	scripts/guest scripts/guest-image.sh "${modules[@]}" "${peers[@]}")
+want="$WHAT $(hash_tree "$SELFTEST" bench include/uapi \
+	drivers/gmem-sample-npu scripts/guest scripts/guest-image.sh \
+	"${modules[@]}" "${peers[@]}")"
 stamp_ok "$STAMP" "$want" && [ -f "$IMAGE" ] && exit 0
 
 # compile DIR OUTPUT: by the Makefile there, which leaves the names of its
@@ -70,9 +73,11 @@ mkdir -p "$root"/{bin,dev,tests,demos,bench,peer,modules,data}
 cp /bin/busybox "$root/bin/"
 cp scripts/guest/init "$root/init"
 install_programs tests "$OUT/selftest"
-install_programs bench "$OUT/bench"
-install_programs peer "$OUT/bench" peer-list
-if [ -x "$OUT/selftest/gmem-demo" ]; then
+if [ "$WHAT" = all ]; then
+	install_programs bench "$OUT/bench"
+	install_programs peer "$OUT/bench" peer-list
+fi
+if [ "$WHAT" = all ] && [ -x "$OUT/selftest/gmem-demo" ]; then
 	cp "$OUT/selftest/gmem-demo" "$root/demos/"
 	echo gmem-demo > "$root/demos/list"
 	# The demo's real file: text in the tens of megabytes, none of it ours.

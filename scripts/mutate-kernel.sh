@@ -84,4 +84,4 @@ else
 	compile "${USERS[@]}" || exit 3
 	compile || exit 3
 fi
-"$ROOT/scripts/guest-image.sh" "$VARIANT" > "$LOG/mutate.image.log" 2>&1
+"$ROOT/scripts/guest-image.sh" "$VARIANT" tests > "$LOG/mutate.image.log" 2>&1
