@@ -230,14 +230,14 @@ run()
 
 report()
 {
-	local name kind file what seconds verdict by
+	local name kind file hash what seconds verdict by
 
-	while IFS=$'\t' read -r name kind file _ _ _ _ what; do
+	while IFS=$'\t' read -r name kind file _ _ _ hash what; do
 		seconds=- verdict=$kind by=-
 		case $kind in
 		hunk | breakage)
 			verdict="not run"
-			[ ! -f "$STATE/$name" ] ||
+			! known "$name" "$hash" ||
 				IFS=$'\t' read -r _ seconds verdict by \
 					< "$STATE/$name"
 			;;
