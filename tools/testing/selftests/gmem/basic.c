@@ -384,14 +384,20 @@ TEST_F(basic, unshared_memory_stays)
 TEST_F(basic, cpu_takes_one_page)
 {
 	size_t at = self->len / SZ_4K / 2 * SZ_4K;
+	struct npu_result res;
 
 	device_fill(_metadata, self, 0xabcdabcd12341234ULL);
 	self->buf.p[at + 17] = 0x5a;
 	self->shadow[at + 17] = 0x5a;
 	ASSERT_ON(GMEM_ANY_NODE, self->buf.p + at, SZ_4K);
-	device_check(_metadata, self);
-	/* It joins the others, which stayed where they were. */
+
+	/* It joins the others, none of which moves for it. */
+	count_from_here(_metadata, self);
+	npu_reduce(&self->npu, self->buf.p, self->len, &res);
+	ASSERT_EQ(gmem_sum(self->shadow, self->len), res.value);
+	ASSERT_EQ(0, counted(_metadata, self, NPU_STAT_COPY_FROM_DEV));
 	ASSERT_ON(self->npu.hnid, self->buf.p, self->len);
+	device_check(_metadata, self);
 	ASSERT_SAME(self->shadow, self->buf.p, self->len);
 }
 
