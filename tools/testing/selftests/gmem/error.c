@@ -387,6 +387,23 @@ TEST_F(error, surprise_removal)
 	ASSERT_SAME(self->shadow, self->buf.p, self->len);
 }
 
+/* The driver goes, and one copy fails: nothing is lost that can be read. */
+TEST_F(error, copy_fails_at_unbind)
+{
+	unsigned int count = npu_count();
+	char dir[512], addr[64];
+
+	OK(npu_driver(self->npu.number, dir, sizeof(dir), addr, sizeof(addr)));
+	to_device(_metadata, self);
+	npu_inject(&self->npu, NPU_INJECT_COPY_FAIL, 1);
+	npu_unbind(dir, addr);
+	npu_close(&self->npu);
+	ASSERT_ON(GMEM_ANY_NODE, self->buf.p, self->len);
+	ASSERT_SAME(self->shadow, self->buf.p, self->len);
+	npu_bind(dir, addr);
+	ASSERT_TRUE(npu_wait_count(count));
+}
+
 /* --- several copies under way ----------------------------------------------- */
 
 #define STREAM_BLOCKS		6
