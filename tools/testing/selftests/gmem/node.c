@@ -328,4 +328,4 @@ TEST_F(balancing, remote)
 	ASSERT_LE(updates + 8, vm_event("numa_pte_updates "));
 }
 
-GMEM_TEST_MAIN("what the kernel does with nodes of host memory: memory that goes offline, NUMA balancing")
+GMEM_TEST_MAIN("what the kernel does with nodes of host memory: offline, balancing")
