@@ -300,8 +300,8 @@ TEST_F(evict, several_processes)
 	ASSERT_LT(self->evictions, hnode_evictions(self->npu.hnid));
 }
 
-/* A process that fills the device memory, and sleeps until it is killed. */
-static pid_t sleeping_owner(void)
+/* A process that has @len bytes on the device, and sleeps until it is killed. */
+static pid_t sleeping_owner(size_t len)
 {
 	struct gmem_buf buf;
 	struct npu npu;
@@ -314,9 +314,8 @@ static pid_t sleeping_owner(void)
 	pid = gmem_fork();
 	if (!pid) {
 		if (_npu_open(&npu, 0) || _npu_attach(&npu, 0) ||
-		    _gmem_map(&buf, 4 * SZ_1M, SZ_2M, 0, RW,
-			      MAP_PEER_SHARED) ||
-		    _npu_fill(&npu, buf.p, buf.len, 1, NULL) ||
+		    _gmem_map(&buf, len, SZ_2M, 0, RW, MAP_PEER_SHARED) ||
+		    _npu_fill(&npu, buf.p, len, 1, NULL) ||
 		    write(ready[1], "x", 1) != 1)
 			_exit(1);
 		pause();
@@ -331,7 +330,7 @@ static pid_t sleeping_owner(void)
 /* The owner of the evicted pages sleeps, or is gone in the middle of it. */
 TEST_F(evict, owner_dies)
 {
-	pid_t pid = sleeping_owner();
+	pid_t pid = sleeping_owner(4 * SZ_1M);
 
 	ASSERT_LT(0, pid);
 	npu_fill(&self->npu, self->buf.p, 2 * SZ_1M, 2, NULL);
@@ -348,8 +347,11 @@ TEST_F(evict, dead_owner_has_nothing)
 	uint64_t end = gmem_now_ms() + 30000;
 	size_t len = SZ_1M;
 	size_t held = variant->block > len ? variant->block : len;
-	pid_t pid = sleeping_owner();
+	pid_t pid;
 
+	/* So much that a pass does not take all of it. */
+	gmem_hnode_set(self->npu.hnid, "limit", 8 * SZ_2M);
+	pid = sleeping_owner(8 * SZ_2M);
 	ASSERT_LT(0, pid);
 	npu_fill(&self->npu, self->buf.p, len, 2, NULL);
 	ASSERT_LT(self->evictions, hnode_evictions(self->npu.hnid));
