@@ -532,7 +532,7 @@ static void hnode_copied_rmap(struct kunit *test)
 	KUNIT_ASSERT_EQ(test, 0, gm_run_alloc(f->hnode, 0, &copy, GFP_KERNEL));
 	gm_run_copy_rmap(copy, part);
 	KUNIT_EXPECT_PTR_EQ(test, gm_run_of(copy)->anon_vma, &f->anon_vma);
-	KUNIT_EXPECT_EQ(test, gm_run_of(copy)->pgoff, 105);
+	KUNIT_EXPECT_EQ(test, (unsigned long)gm_run_of(copy)->pgoff, 105);
 	gm_run_put(copy);
 	gm_run_put(run);
 	check_unused(f);
