@@ -702,7 +702,7 @@ static bool hnode_idle(const char *dir)
 
 bool gmem_hnodes_idle(void)
 {
-	uint64_t end = gmem_now_ms() + 5000;
+	uint64_t end = gmem_now_ms() + 20000;
 	glob_t g;
 	size_t i;
 

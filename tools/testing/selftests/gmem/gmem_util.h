@@ -230,7 +230,7 @@ uint64_t gmem_pagemap(const void *p);
 /* A number in /sys/kernel/mm/gmem/hnode<hnid>/, or a negative errno. */
 long long gmem_hnode_get(int hnid, const char *file);
 int _gmem_hnode_set(int hnid, const char *file, unsigned long long value);
-/* Wait until nothing is allocated on any node, at most 5 seconds. */
+/* Wait until nothing is allocated on any node, at most 20 seconds. */
 bool gmem_hnodes_idle(void);
 
 /* --- userfaultfd --------------------------------------------------------- */
