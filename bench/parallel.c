@@ -31,8 +31,8 @@
 #include "bench.h"
 
 #define THREADS		2
-#define ROUNDS		15
-#define PAGES		(BENCH_SINGLES * 100)	/* of each thread */
+#define ROUNDS		7
+#define PAGES		(BENCH_SINGLES * 50)	/* of each thread */
 #define LOOPS		20000000
 
 #define TRACING		"/sys/kernel/tracing/"
