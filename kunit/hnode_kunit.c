@@ -522,44 +522,6 @@ static void hnode_stale(struct kunit *test)
 	check_unused(f);
 }
 
-/* The copy of a part of a run is found where the part is. */
-static void hnode_copied_rmap(struct kunit *test)
-{
-	struct fixture *f = test->priv;
-	unsigned long run = take(f, GM_ORDER_64K, 100), copy = GM_LOC_NONE;
-	unsigned long part = gm_loc(f->hnode->index, gm_loc_dpfn(run) + 5, 0);
-
-	KUNIT_ASSERT_EQ(test, 0, gm_run_alloc(f->hnode, 0, &copy, GFP_KERNEL));
-	gm_run_copy_rmap(copy, part);
-	KUNIT_EXPECT_PTR_EQ(test, gm_run_of(copy)->anon_vma, &f->anon_vma);
-	KUNIT_EXPECT_EQ(test, (unsigned long)gm_run_of(copy)->pgoff, 105);
-	gm_run_put(copy);
-	gm_run_put(run);
-	check_unused(f);
-}
-
-/*
- * A page joins a run that is its own, as a whole, and only where eviction will
- * look for it.
- */
-static void hnode_takes(struct kunit *test)
-{
-	struct fixture *f = test->priv;
-	unsigned long run = take(f, GM_ORDER_64K, 100);
-	unsigned long part = gm_loc(f->hnode->index, gm_loc_dpfn(run) + 5, 0);
-
-	KUNIT_EXPECT_TRUE(test, gm_run_takes(run, &f->anon_vma, 100));
-	KUNIT_EXPECT_FALSE(test, gm_run_takes(run, &f->anon_vma, 101));
-	KUNIT_EXPECT_FALSE(test, gm_run_takes(run, &f->other, 100));
-	KUNIT_EXPECT_FALSE(test, gm_run_takes(part, &f->anon_vma, 100));
-	KUNIT_EXPECT_FALSE(test, gm_run_takes(part, &f->anon_vma, 105));
-	KUNIT_ASSERT_TRUE(test, gm_run_get(run, 1));
-	KUNIT_EXPECT_FALSE(test, gm_run_takes(run, &f->anon_vma, 100));
-	gm_run_put(run);
-	gm_run_put(run);
-	check_unused(f);
-}
-
 /* More views than a run can count are refused, and nothing changes. */
 static void hnode_too_many_views(struct kunit *test)
 {
@@ -922,8 +884,6 @@ static struct kunit_case hnode_cases[] = {
 	KUNIT_CASE_SLOW(hnode_parallel),
 	KUNIT_CASE(hnode_views),
 	KUNIT_CASE(hnode_stale),
-	KUNIT_CASE(hnode_copied_rmap),
-	KUNIT_CASE(hnode_takes),
 	KUNIT_CASE(hnode_too_many_views),
 	KUNIT_CASE(hnode_victims_order),
 	KUNIT_CASE(hnode_victims_parts),
