@@ -13,7 +13,6 @@
 #define MEMORY		"/sys/devices/system/memory"
 #define BALANCING	"/proc/sys/kernel/numa_balancing"
 #define SCAN		"/sys/kernel/debug/sched/numa_balancing/"
-#define RW		(PROT_READ | PROT_WRITE)
 #define PM_PRESENT	(1ULL << 63)
 #define PM_PFN		((1ULL << 55) - 1)
 
@@ -32,6 +31,11 @@ static void interrupt(int sig)
 	(void)sig;
 }
 
+static void block_path(int block, char *path, size_t len)
+{
+	snprintf(path, len, MEMORY "/memory%d/state", block);
+}
+
 /*
  * Ask a block to change its state.  The kernel tries to empty a block until it
  * is told to stop, which happens after some seconds.
@@ -44,7 +48,7 @@ static int block_set(int block, const char *state)
 	char path[64];
 	int err;
 
-	snprintf(path, sizeof(path), MEMORY "/memory%d/state", block);
+	block_path(block, path, sizeof(path));
 	sigaction(SIGALRM, &act, NULL);
 	setitimer(ITIMER_REAL, &limit, NULL);
 	err = _gmem_write_file(path, state);
@@ -60,7 +64,7 @@ static int block_make_movable(void)
 
 	/* The kernel's own pages are mostly in low blocks. */
 	for (block = 1023; block >= 0; block--) {
-		snprintf(path, sizeof(path), MEMORY "/memory%d/state", block);
+		block_path(block, path, sizeof(path));
 		if (access(path, F_OK) || block_set(block, "offline"))
 			continue;
 		if (!block_set(block, "online_movable"))
@@ -70,20 +74,17 @@ static int block_make_movable(void)
 	return -1;
 }
 
-static bool block_has(int block, const void *p)
-{
-	uint64_t word = gmem_pagemap(p);
-
-	return word & PM_PRESENT &&
-	       (word & PM_PFN) / (block_size() / SZ_4K) == (uint64_t)block;
-}
-
+/* Pages of a range that are in the block. */
 static size_t block_pages(int block, const char *p, size_t len)
 {
-	size_t at, pages = 0;
+	size_t size = block_size() / SZ_4K, at, pages = 0;
 
-	for (at = 0; at < len; at += SZ_4K)
-		pages += block_has(block, p + at);
+	for (at = 0; at < len; at += SZ_4K) {
+		uint64_t word = gmem_pagemap(p + at);
+
+		pages += word & PM_PRESENT &&
+			 (word & PM_PFN) / size == (uint64_t)block;
+	}
 	return pages;
 }
 
