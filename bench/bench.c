@@ -53,6 +53,21 @@ void bench_figure(double value, const char *unit, const char *format, ...)
 	figure->unit = unit;
 }
 
+void bench_piece(const char *who, const char *size, size_t len, double fault,
+		 double recall)
+{
+	bench_figure(fault, "instructions", "%s.p5.fault-%s", who, size);
+	bench_figure(recall, "instructions", "%s.p5.recall-%s", who, size);
+	bench_figure(1024 * fault / len, "instructions/KiB",
+		     "%s.p5.fault-per-KiB-%s", who, size);
+	bench_figure(1024 * recall / len, "instructions/KiB",
+		     "%s.p5.recall-per-KiB-%s", who, size);
+	if (len != SZ_4K)
+		return;
+	bench_figure(fault, "instructions", "%s.p4.fault", who);
+	bench_figure(recall, "instructions", "%s.p4.recall", who);
+}
+
 void bench_print(void)
 {
 	unsigned int i;
@@ -147,6 +162,17 @@ void bench_map(struct gmem_buf *buf, size_t len, int advice, int flags)
 	bench_check(madvise(buf->p, len, advice) ? errno : 0, "madvise");
 	for (i = 0; i < len; i += SZ_4K)
 		gmem_pattern(buf->p + i, SZ_4K, i);
+}
+
+void bench_map_shared(struct gmem_buf *buf, size_t len, int advice)
+{
+	size_t i;
+
+	bench_check(_gmem_map(buf, len, SZ_2M, 0, PROT_READ | PROT_WRITE,
+			      MAP_PEER_SHARED), "mmap");
+	bench_check(madvise(buf->p, len, advice) ? errno : 0, "madvise");
+	for (i = 0; i < len; i += SZ_4K)
+		*(uint64_t *)(buf->p + i) = i + 1;
 }
 
 void bench_expect_data(const struct gmem_buf *buf)

@@ -65,6 +65,9 @@ static inline uint64_t bench_count(const struct npu_stats *before,
  */
 void bench_map(struct gmem_buf *buf, size_t len, int advice, int flags);
 
+/* Shared memory of which the first word of each page is its offset plus one. */
+void bench_map_shared(struct gmem_buf *buf, size_t len, int advice);
+
 /* Every byte is what bench_map() wrote. */
 void bench_expect_data(const struct gmem_buf *buf);
 
@@ -82,6 +85,10 @@ static inline char *bench_single(const struct gmem_buf *buf, size_t i)
 	return buf->p + i / BENCH_SINGLES * SZ_64K +
 	       (1 + i % BENCH_SINGLES) * SZ_4K;
 }
+
+/* Figures WHO.p5.* of one piece of @len bytes, and WHO.p4.* if that is a page. */
+void bench_piece(const char *who, const char *size, size_t len, double fault,
+		 double recall);
 
 /*
  * Figures WHO.held.CALL: system calls on 2 MiB, mapped with @flags, that @to_dev

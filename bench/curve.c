@@ -34,18 +34,6 @@ static void point(uint64_t insn, size_t x, const char *series)
 
 /* --- memory ------------------------------------------------------------------ */
 
-/* Shared memory; the first word of each page says which one it is. */
-static void map(struct gmem_buf *buf, size_t len, int advice)
-{
-	size_t i;
-
-	bench_check(_gmem_map(buf, len, SZ_2M, 0, PROT_READ | PROT_WRITE,
-			      MAP_PEER_SHARED), "mmap");
-	bench_check(madvise(buf->p, len, advice) ? errno : 0, "madvise");
-	for (i = 0; i < len; i += SZ_4K)
-		*(uint64_t *)(buf->p + i) = i + 1;
-}
-
 static void expect_data(const struct gmem_buf *buf)
 {
 	size_t i;
@@ -103,7 +91,7 @@ static struct gmem_buf probe;
 
 static void probe_open(void)
 {
-	map(&probe, SZ_4K, MADV_NOHUGEPAGE);
+	bench_map_shared(&probe, SZ_4K, MADV_NOHUGEPAGE);
 }
 
 /* The fault of the device on a page of its own, and that of the CPU. */
@@ -178,7 +166,7 @@ static void measure_bytes(size_t len, uint64_t *insn)
 	enum bytes_op op;
 	uint64_t start;
 
-	map(&buf, len, MADV_HUGEPAGE);
+	bench_map_shared(&buf, len, MADV_HUGEPAGE);
 	for (op = 0; op < BYTES_OPS; op++) {
 		if (op == UNMAP)
 			prefetch(&buf, npu.hnid);
@@ -222,7 +210,7 @@ static void map_vmas(struct gmem_buf *buf, size_t n)
 {
 	size_t at;
 
-	map(buf, 2 * n * SZ_4K, MADV_NOHUGEPAGE);
+	bench_map_shared(buf, 2 * n * SZ_4K, MADV_NOHUGEPAGE);
 	for (at = SZ_4K; at < buf->len; at += 2 * SZ_4K)
 		bench_check(munmap(buf->p + at, SZ_4K) ? errno : 0, "munmap");
 }
@@ -312,7 +300,7 @@ static void curve_blocks(void)
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(counts) && fits(counts[i] * SZ_2M); i++) {
-		map(&buf, counts[i] * SZ_2M, MADV_HUGEPAGE);
+		bench_map_shared(&buf, counts[i] * SZ_2M, MADV_HUGEPAGE);
 		prefetch(&buf, npu.hnid);
 		expect_on_dev(&buf, buf.len);
 		probe_points("blocks", counts[i]);
@@ -332,7 +320,7 @@ static void measure_munmap(struct npu *more, size_t n, const char *series)
 	size_t i, sample;
 
 	for (sample = 0; sample < SAMPLES; sample++) {
-		map(&buf, SZ_2M, MADV_HUGEPAGE);
+		bench_map_shared(&buf, SZ_2M, MADV_HUGEPAGE);
 		bench_check(mlock(buf.p, buf.len) ? errno : 0, "mlock");
 		for (i = 0; i < n; i++)
 			bench_check(_npu_touch(&more[i], buf.p, buf.len, true,
@@ -390,6 +378,12 @@ static void curve_devices(void)
 		npu_close(&more[i]);
 }
 
+static void kill_child(pid_t child)
+{
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+}
+
 static void attach_and_wait(int ready)
 {
 	struct npu mine;
@@ -421,10 +415,8 @@ static void curve_processes(void)
 		}
 		probe_points("processes", n);
 	}
-	while (have--) {
-		kill(child[have], SIGKILL);
-		waitpid(child[have], NULL, 0);
-	}
+	while (have--)
+		kill_child(child[have]);
 }
 
 /* --- threads ----------------------------------------------------------------- */
@@ -474,7 +466,7 @@ static void measure_threads(size_t n, uint64_t *fault, uint64_t *recall)
 	size_t i;
 
 	for (i = 0; i < n; i++)
-		map(&range[i], EACH_2M * SZ_2M, MADV_HUGEPAGE);
+		bench_map_shared(&range[i], EACH_2M * SZ_2M, MADV_HUGEPAGE);
 	*fault = run_threads(n, thread_fault);
 	for (i = 0; i < n; i++) {
 		expect_on_dev(&range[i], range[i].len);
@@ -531,12 +523,6 @@ static uint64_t fork_insn(pid_t *child)
 	return start;
 }
 
-static void kill_child(pid_t child)
-{
-	kill(child, SIGKILL);
-	waitpid(child, NULL, 0);
-}
-
 /*
  * Children share two huge pages on the device: one more fork, a write of the CPU
  * to the one, and one of the device to the other.
@@ -548,7 +534,7 @@ static void fork_and_write(size_t n, uint64_t *forked, uint64_t *recall,
 	struct gmem_buf buf;
 	size_t i;
 
-	map(&buf, 2 * SZ_2M, MADV_HUGEPAGE);
+	bench_map_shared(&buf, 2 * SZ_2M, MADV_HUGEPAGE);
 	prefetch(&buf, npu.hnid);
 	for (i = 0; i < n; i++)
 		fork_insn(&child[i]);
@@ -656,7 +642,7 @@ static void measure_generations(bool on_dev)
 	size_t n;
 
 	memset(generations, 0, SZ_4K);
-	map(&buf, SZ_2M, MADV_HUGEPAGE);
+	bench_map_shared(&buf, SZ_2M, MADV_HUGEPAGE);
 	for (n = 0; n < SAMPLES; n++) {
 		prefetch(&buf, on_dev ? npu.hnid : GMEM_ANY_NODE);
 		live(&buf, 1);

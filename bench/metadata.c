@@ -18,17 +18,6 @@
 
 static struct npu npu;
 
-static void map(struct gmem_buf *buf, size_t len, int advice)
-{
-	size_t i;
-
-	bench_check(_gmem_map(buf, len, SZ_2M, 0, PROT_READ | PROT_WRITE,
-			      MAP_PEER_SHARED), "mmap");
-	bench_check(madvise(buf->p, len, advice) ? errno : 0, "madvise");
-	for (i = 0; i < len; i += SZ_4K)
-		buf->p[i] = 1;
-}
-
 /* Caches that GMEM and its driver allocate from. */
 static bool is_ours(const char *cache)
 {
@@ -112,14 +101,14 @@ static void layout_64k(struct gmem_buf *buf, size_t len)
 {
 	size_t at;
 
-	map(buf, len, MADV_NOHUGEPAGE);
+	bench_map_shared(buf, len, MADV_NOHUGEPAGE);
 	for (at = 0; at < len; at += SZ_2M)
 		bench_check(munmap(buf->p + at, SZ_64K) ? errno : 0, "munmap");
 }
 
 static void layout_2m(struct gmem_buf *buf, size_t len)
 {
-	map(buf, len, MADV_HUGEPAGE);
+	bench_map_shared(buf, len, MADV_HUGEPAGE);
 }
 
 static const struct layout {

@@ -178,16 +178,7 @@ static void measure_piece(size_t len, const char *size)
 	recall = without_copy(least_move(&buf, step, HOST), len);
 	bench_expect_data(&buf);
 	gmem_unmap(&buf);
-	bench_figure(fault, "instructions", "numa.p5.fault-%s", size);
-	bench_figure(recall, "instructions", "numa.p5.recall-%s", size);
-	bench_figure(1024 * fault / len, "instructions/KiB",
-		     "numa.p5.fault-per-KiB-%s", size);
-	bench_figure(1024 * recall / len, "instructions/KiB",
-		     "numa.p5.recall-per-KiB-%s", size);
-	if (len != SZ_4K)
-		return;
-	bench_figure(fault, "instructions", "numa.p4.fault");
-	bench_figure(recall, "instructions", "numa.p4.recall");
+	bench_piece("numa", size, len, fault, recall);
 }
 
 /* --- what a process pays for what is there ----------------------------------- */

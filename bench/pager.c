@@ -176,7 +176,7 @@ static void measure_large(int advice, const char *pages)
 static void measure_piece(size_t len, const char *size)
 {
 	struct server s = { .events = SAMPLES, .len = len };
-	uint64_t fault[SAMPLES], recall[SAMPLES], least[2];
+	uint64_t fault[SAMPLES], recall[SAMPLES];
 	int i;
 
 	begin(len, len == SZ_2M ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
@@ -189,18 +189,8 @@ static void measure_piece(size_t len, const char *size)
 	}
 	serve_end(&s);
 	end();
-	least[0] = bench_least(fault, SAMPLES);
-	least[1] = bench_least(recall, SAMPLES);
-	bench_figure(least[0], "instructions", "uffd.p5.fault-%s", size);
-	bench_figure(least[1], "instructions", "uffd.p5.recall-%s", size);
-	bench_figure(1024.0 * least[0] / len, "instructions/KiB",
-		     "uffd.p5.fault-per-KiB-%s", size);
-	bench_figure(1024.0 * least[1] / len, "instructions/KiB",
-		     "uffd.p5.recall-per-KiB-%s", size);
-	if (len != SZ_4K)
-		return;
-	bench_figure(least[0], "instructions", "uffd.p4.fault");
-	bench_figure(least[1], "instructions", "uffd.p4.recall");
+	bench_piece("uffd", size, len, bench_least(fault, SAMPLES),
+		    bench_least(recall, SAMPLES));
 }
 
 int main(void)
