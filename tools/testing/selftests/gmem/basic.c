@@ -502,6 +502,24 @@ TEST_F(basic, dontneed_part)
 	ASSERT_SAME(self->shadow, self->buf.p, self->len);
 }
 
+/* The block is one VMA's and lacks a page: the others are mapped where they are. */
+TEST_F(basic, neighbours_of_a_hole_stay)
+{
+	size_t at = self->len / SZ_4K / 2 * SZ_4K;
+	struct npu_result res;
+
+	device_fill(_metadata, self, 0x6767676768686868ULL);
+	ASSERT_EQ(0, madvise(self->buf.p + at, SZ_4K, MADV_DONTNEED));
+	memset(self->shadow + at, 0, SZ_4K);
+	count_from_here(_metadata, self);
+	npu_reduce(&self->npu, self->buf.p, at, &res);
+	ASSERT_EQ(gmem_sum(self->shadow, at), res.value);
+	ASSERT_COPIED(0, 0);
+	ASSERT_ON(self->npu.hnid, self->buf.p, at);
+	ASSERT_ON(-ENOENT, self->buf.p + at, SZ_4K);
+	ASSERT_SAME(self->shadow, self->buf.p, self->len);
+}
+
 TEST_F(basic, mprotect_part)
 {
 	size_t at = self->len / SZ_4K / 2 * SZ_4K;
