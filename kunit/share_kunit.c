@@ -95,19 +95,35 @@ static void step_add(struct model *m)
 			vm_object_release(&m->vmo[obj], block));
 }
 
+static void zap(struct model *m, unsigned int obj, unsigned long vpn,
+		unsigned long end)
+{
+	unsigned long loc, last;
+	unsigned int nr;
+
+	while (vpn < end) {
+		nr = end - vpn;
+		loc = vm_object_zap(&m->vmo[obj], vpn, &nr);
+		if (loc != GM_LOC_NONE)
+			gm_run_put(loc);
+		KUNIT_ASSERT_GE(m->test, nr, 1);
+		for (last = vpn + nr; vpn < last; vpn++) {
+			if (nr > 1)
+				KUNIT_ASSERT_NE(m->test, NOTHING,
+						m->page[obj][vpn]);
+			m->page[obj][vpn] = NOTHING;
+		}
+	}
+	KUNIT_ASSERT_EQ(m->test, vpn, end);
+}
+
 static void step_zap(struct model *m)
 {
 	unsigned int obj = random(m, OBJECTS);
 	unsigned long vpn = random(m, PAGES);
 	unsigned long end = min(vpn + 1 + random(m, 700), PAGES);
-	unsigned long loc;
 
-	for (; vpn < end; vpn++) {
-		loc = vm_object_zap(&m->vmo[obj], vpn);
-		if (loc != GM_LOC_NONE)
-			gm_run_put(loc);
-		m->page[obj][vpn] = NOTHING;
-	}
+	zap(m, obj, vpn, end);
 }
 
 /* VMA by VMA, as fork does it; a part of the parent is left out. */
@@ -140,19 +156,14 @@ static void step_mremap(struct model *m)
 	unsigned long from = random(m, PAGES - nr + 1);
 	unsigned long to = random(m, PAGES - nr + 1);
 	bool moved = random(m, 4);
-	unsigned long i, loc;
+	unsigned long i;
 
 	/* As often as not in alignment. */
 	if (random(m, 2))
 		to = ALIGN_DOWN(to, GM_CHUNK_PAGES) + from % GM_CHUNK_PAGES;
 	if (to + nr > PAGES || (from < to + nr && to < from + nr))
 		return;
-	for (i = to; i < to + nr; i++) {
-		loc = vm_object_zap(&m->vmo[obj], i);
-		if (loc != GM_LOC_NONE)
-			gm_run_put(loc);
-		m->page[obj][i] = NOTHING;
-	}
+	zap(m, obj, to, to + nr);
 	KUNIT_ASSERT_EQ(m->test, 0,
 			vm_object_rekey_begin(&m->vmo[obj], from, to, nr));
 	vm_object_rekey_end(&m->vmo[obj], from, to, nr, moved);
@@ -272,10 +283,11 @@ static void share_mremap_into_a_hole(struct kunit *test)
 	struct model *m = test->priv;
 	unsigned long a = add_block(m, 0), b = add_block(m, GM_CHUNK_PAGES);
 	unsigned long i, first = 0, vpn = GM_CHUNK_PAGES;
+	unsigned int nr = 16;
 
-	for (i = 0; i < 16; i++)
-		KUNIT_EXPECT_EQ(test, GM_LOC_NONE,
-				vm_object_zap(&m->vmo[0], vpn + 3 + i));
+	KUNIT_EXPECT_EQ(test, GM_LOC_NONE,
+			vm_object_zap(&m->vmo[0], vpn + 3, &nr));
+	KUNIT_EXPECT_EQ(test, nr, 16);
 	KUNIT_ASSERT_EQ(test, 0, vm_object_rekey_begin(&m->vmo[0], 100, vpn + 3,
 						       16));
 	vm_object_rekey_end(&m->vmo[0], 100, vpn + 3, 16, true);

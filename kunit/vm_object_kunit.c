@@ -306,10 +306,19 @@ static void do_release(struct model *m, struct model_block *mb)
 	gm_block_put(block);
 }
 
+static unsigned long zap_one(struct model *m, unsigned long vpn)
+{
+	unsigned int nr = 1;
+	unsigned long loc = vm_object_zap(&m->vmo, vpn, &nr);
+
+	KUNIT_EXPECT_EQ(m->test, nr, 1);
+	return loc;
+}
+
 static void do_zap(struct model *m, unsigned long vpn)
 {
 	struct model_block *mb = m->of[vpn - BASE];
-	unsigned long loc = vm_object_zap(&m->vmo, vpn);
+	unsigned long loc = zap_one(m, vpn);
 
 	set_valid(m, vpn, 1, false);
 	if (!mb || mb->owned || any_valid(m, mb)) {
@@ -490,13 +499,45 @@ static void vmo_zap_last_page(struct kunit *test)
 	unsigned long loc = mb->loc, pages = block_pages(mb), i;
 
 	for (i = 1; i < pages; i++)
-		KUNIT_EXPECT_EQ(test, vm_object_zap(&m->vmo, BASE + i),
+		KUNIT_EXPECT_EQ(test, zap_one(m, BASE + i),
 				GM_LOC_NONE);
-	KUNIT_EXPECT_EQ(test, vm_object_zap(&m->vmo, BASE), loc);
-	KUNIT_EXPECT_EQ(test, vm_object_zap(&m->vmo, BASE), GM_LOC_NONE);
+	KUNIT_EXPECT_EQ(test, zap_one(m, BASE), loc);
+	KUNIT_EXPECT_EQ(test, zap_one(m, BASE), GM_LOC_NONE);
 	set_valid(m, BASE, pages, false);
 	model_remove(m, mb);
 	check_vmo(m);
+}
+
+/* Several at once: up to a hole, the end of the block or as many as asked for. */
+static void vmo_zap_several(struct kunit *test)
+{
+	static const struct {
+		unsigned int at, max, nr;
+	} zaps[] = {
+		{ 5, 1, 1 }, { 2, 512, 3 }, { 5, 512, 1 }, { 6, 4, 4 },
+		{ 10, 512, 6 },
+	};
+	struct model *m = test->priv;
+	struct model_block *mb = add_full(m, BASE, GM_ORDER_64K);
+	unsigned long behind = add_full(m, BASE + 16, GM_ORDER_64K)->loc;
+	unsigned long first, loc = mb->loc;
+	unsigned int i, nr;
+
+	for (i = 0; i < ARRAY_SIZE(zaps); i++) {
+		nr = zaps[i].max;
+		KUNIT_EXPECT_EQ(test, GM_LOC_NONE,
+				vm_object_zap(&m->vmo, BASE + zaps[i].at, &nr));
+		KUNIT_EXPECT_EQ(test, nr, zaps[i].nr);
+		set_valid(m, BASE + zaps[i].at, nr, false);
+		check_vmo(m);
+	}
+	nr = 512;
+	KUNIT_EXPECT_EQ(test, loc, vm_object_zap(&m->vmo, BASE, &nr));
+	KUNIT_EXPECT_EQ(test, nr, 2);
+	set_valid(m, BASE, 2, false);
+	model_remove(m, mb);
+	check_vmo(m);
+	KUNIT_EXPECT_EQ(test, behind, vm_object_find(&m->vmo, BASE + 16, &first));
 }
 
 /* The ends of the index range, where one more would wrap. */
@@ -516,7 +557,7 @@ static void vmo_edges(struct kunit *test)
 			GM_LOC_NONE);
 	KUNIT_EXPECT_EQ(test, first, last);
 	KUNIT_EXPECT_EQ(test, vm_object_find(&m->vmo, 0, &first), GM_LOC_NONE);
-	KUNIT_EXPECT_NE(test, vm_object_zap(&m->vmo, last), GM_LOC_NONE);
+	KUNIT_EXPECT_NE(test, zap_one(m, last), GM_LOC_NONE);
 	vm_object_trim(&m->vmo);
 	KUNIT_EXPECT_TRUE(test, xa_empty(&m->vmo.pages));
 }
@@ -532,7 +573,7 @@ static void vmo_anchor(struct kunit *test)
 
 	for (i = 0; i < ARRAY_SIZE(orders); i++) {
 		add_full(m, vpn, 0);
-		KUNIT_EXPECT_NE(test, vm_object_zap(&m->vmo, vpn), GM_LOC_NONE);
+		KUNIT_EXPECT_NE(test, zap_one(m, vpn), GM_LOC_NONE);
 		KUNIT_EXPECT_FALSE(test, xa_empty(&m->vmo.pages));
 		set_valid(m, vpn, 1, false);
 		model_remove(m, m->of[vpn - BASE]);
@@ -634,6 +675,7 @@ static struct kunit_case vmo_cases[] = {
 	KUNIT_CASE(vmo_single_page),
 	KUNIT_CASE(vmo_zap_busy),
 	KUNIT_CASE(vmo_zap_last_page),
+	KUNIT_CASE(vmo_zap_several),
 	KUNIT_CASE(vmo_edges),
 	KUNIT_CASE(vmo_anchor),
 	KUNIT_CASE(vmo_wait),

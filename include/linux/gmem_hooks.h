@@ -19,7 +19,7 @@ struct vm_fault;
 DECLARE_STATIC_KEY_FALSE(gm_key);
 
 vm_fault_t __gm_host_fault(struct vm_fault *vmf);
-void __gm_zap_pte(struct mm_struct *mm, unsigned long addr);
+int __gm_zap_ptes(struct mm_struct *mm, unsigned long addr, int max);
 int __gm_fork(struct vm_area_struct *child, struct vm_area_struct *vma);
 void __gm_fork_failed(struct mm_struct *mm);
 int __gm_mremap_begin(struct vm_area_struct *vma, unsigned long start,
@@ -55,19 +55,22 @@ static inline vm_fault_t gm_host_fault(struct vm_fault *vmf)
 }
 
 /**
- * gm_zap_pte() - a GMEM marker is being cleared for good
+ * gm_zap_ptes() - GMEM markers are being cleared for good
  * @mm: address space
- * @addr: address of the page
+ * @addr: address of the first page, which has a marker
+ * @max: entries of the page table from there that are to be cleared
  *
- * The device's copy of the page is given up with the marker.
+ * The device's copies of the pages are given up with the markers.
  *
  * Context: Page table lock of @addr held, between the start and the end of an
- * MMU notifier range over @addr. Never sleeps or allocates.
+ * MMU notifier range over the pages. Never sleeps or allocates.
+ * Return: how many entries from @addr have markers whose pages are given up, at
+ * least one; the caller clears just these.
  */
-static inline void gm_zap_pte(struct mm_struct *mm, unsigned long addr)
+static inline int gm_zap_ptes(struct mm_struct *mm, unsigned long addr,
+			      int max)
 {
-	if (gm_active(mm))
-		__gm_zap_pte(mm, addr);
+	return gm_active(mm) ? __gm_zap_ptes(mm, addr, max) : 1;
 }
 
 /**
@@ -208,8 +211,10 @@ static inline vm_fault_t gm_host_fault(struct vm_fault *vmf)
 	return VM_FAULT_SIGBUS;
 }
 
-static inline void gm_zap_pte(struct mm_struct *mm, unsigned long addr)
+static inline int gm_zap_ptes(struct mm_struct *mm, unsigned long addr,
+			      int max)
 {
+	return 1;
 }
 
 static inline int gm_fork(struct vm_area_struct *child,

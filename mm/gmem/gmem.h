@@ -412,7 +412,8 @@ struct gm_block *vm_object_claim_around(struct vm_object *vmo,
 					struct vm_area_struct *vma,
 					struct gm_block **owned);
 unsigned long vm_object_release(struct vm_object *vmo, struct gm_block *block);
-unsigned long vm_object_zap(struct vm_object *vmo, unsigned long vpn);
+unsigned long vm_object_zap(struct vm_object *vmo, unsigned long vpn,
+			    unsigned int *nr);
 unsigned long vm_object_find(struct vm_object *vmo, unsigned long vpn,
 			     unsigned long *first);
 unsigned long vm_object_next(struct vm_object *vmo, unsigned long vpn,

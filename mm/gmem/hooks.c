@@ -7,14 +7,16 @@
 
 #include "gmem.h"
 
-void __gm_zap_pte(struct mm_struct *mm, unsigned long addr)
+int __gm_zap_ptes(struct mm_struct *mm, unsigned long addr, int max)
 {
 	struct gm_as *as = mm->gm_as;
+	unsigned int nr = max;
 	unsigned long loc;
 
-	loc = vm_object_zap(&as->vmo, addr >> PAGE_SHIFT);
+	loc = vm_object_zap(&as->vmo, addr >> PAGE_SHIFT, &nr);
 	if (loc != GM_LOC_NONE)
 		gm_run_put(loc);
+	return nr;
 }
 
 /* The child's part of a range is not to be shared after all. */
@@ -22,9 +24,11 @@ static void gm_fork_undo(struct vm_object *vmo, unsigned long vpn,
 			 unsigned long last)
 {
 	unsigned long loc;
+	unsigned int nr;
 
 	while ((vpn = vm_object_next(vmo, vpn, last)) <= last) {
-		loc = vm_object_zap(vmo, vpn);
+		nr = min(last - vpn + 1, GM_CHUNK_PAGES);
+		loc = vm_object_zap(vmo, vpn, &nr);
 		if (loc != GM_LOC_NONE)
 			gm_run_put(loc);
 	}

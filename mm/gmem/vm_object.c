@@ -333,14 +333,29 @@ unsigned long vm_object_release(struct vm_object *vmo, struct gm_block *block)
 	return loc;
 }
 
+/* The page at @i, which may be gone already, and up to @max that follow on it. */
+static unsigned int gm_block_zap(struct gm_block *block, unsigned int i,
+				 unsigned int max)
+{
+	unsigned int end = min_t(unsigned int, i + max, gm_block_pages(block));
+	unsigned int nr = find_next_zero_bit(block->valid, end, i) - i;
+
+	bitmap_clear(block->valid, i, nr);
+	return nr ?: 1;
+}
+
 /*
- * Page @vpn is gone.  Called under its page table lock, by zaps: never waits,
- * never allocates.  A BUSY block is left to its owner.
+ * Page @vpn is gone, and of the *@nr pages from there those that follow it in
+ * its block without a hole: *@nr says how many they were.  Called under their
+ * page table lock, by zaps: never waits, never allocates.  A BUSY block is left
+ * to its owner.
  *
  * Return: loc of the run nobody has any more, or GM_LOC_NONE.
  */
-unsigned long vm_object_zap(struct vm_object *vmo, unsigned long vpn)
+unsigned long vm_object_zap(struct vm_object *vmo, unsigned long vpn,
+			    unsigned int *nr)
 {
+	unsigned int zapped = 1;
 	XA_STATE(xas, &vmo->pages, vpn);
 	unsigned long loc = GM_LOC_NONE;
 	struct gm_block *block = NULL;
@@ -353,7 +368,7 @@ unsigned long vm_object_zap(struct vm_object *vmo, unsigned long vpn)
 		vm_object_erase(vmo, &xas);
 	} else if (entry) {
 		block = entry;
-		__clear_bit(vpn - block->vpn, block->valid);
+		zapped = gm_block_zap(block, vpn - block->vpn, *nr);
 		if (block->busy ||
 		    !bitmap_empty(block->valid, gm_block_pages(block))) {
 			block = NULL;
@@ -365,6 +380,7 @@ unsigned long vm_object_zap(struct vm_object *vmo, unsigned long vpn)
 	}
 	xas_unlock(&xas);
 	gm_block_put(block);
+	*nr = zapped;
 	return loc;
 }
 
