@@ -325,16 +325,16 @@ inline tlb_invl(c)
 
 /* --- invalidation: mm/mmu_notifier.c, invalidate.c, remote.c -------------- */
 
-/* gm_ctx_unmap(), called with the map lock to be taken. */
+/*
+ * gm_ctx_change() with peer_unmap: the map lock is held for the table, and not
+ * while the device forgets.
+ */
 inline gm_ctx_unmap(c)
 {
-	atomic { !map_lock[c] -> map_lock[c] = 1; peer_unmap(c) };
-	atomic {
+	atomic { !map_lock[c] -> peer_unmap(c) };
 #ifndef BUG_INVAL_NO_TLB_INVL
-		tlb_invl(c);
+	atomic { tlb_invl(c) }
 #endif
-		map_lock[c] = 0
-	}
 }
 
 /* gm_window_invalidate(), blockable */
@@ -393,8 +393,8 @@ inline gm_inval_start(c)
 inline gm_inval_protect(c)
 {
 	inval_active[c]++;
-	atomic { !map_lock[c] -> map_lock[c] = 1; pmap_protect(c) };
-	atomic { tlb_invl(c); map_lock[c] = 0 }
+	atomic { !map_lock[c] -> pmap_protect(c) };
+	atomic { tlb_invl(c) }
 }
 
 /* mmu_notifier_invalidate_range_start(), an event that is not GMEM's own. */
@@ -518,7 +518,7 @@ inline gm_block_done()
 }
 
 /*
- * zap_pte_range() with gm_zap_pte(), one PTL hold, which never waits: a block
+ * zap_pte_range() with gm_zap_ptes(), one PTL hold, which never waits: a block
  * that is nobody's goes with its last page, the owner of a BUSY one finds the
  * valid bit gone.  Unless the process is dying, readers see zeros from then on.
  */
@@ -653,13 +653,10 @@ inline gm_ctx_map_block(c)
 /* gm_as_unmap(): the block is BUSY, nobody maps it again. */
 inline gm_as_unmap(c)
 {
-	atomic { !map_lock[c] -> map_lock[c] = 1; peer_unmap(c) };
-	atomic {
+	atomic { !map_lock[c] -> peer_unmap(c) };
 #ifndef BUG_RECALL_NO_TLB_INVL
-		tlb_invl(c);
+	atomic { tlb_invl(c) }
 #endif
-		map_lock[c] = 0
-	}
 }
 
 /* --- recall.c ------------------------------------------------------------- */
@@ -1058,7 +1055,7 @@ inline gm_fault_resident(c, d)
 	fi;
 	/* A cached read-only translation must not be found again. */
 	if
-	:: atomic { mapped && write && !map_lock[c] -> tlb_invl(c) }
+	:: atomic { mapped && write -> tlb_invl(c) }
 	:: !(mapped && write)
 	fi
 #endif
@@ -1304,7 +1301,10 @@ end:	do
 	:: atomic { defer[c] && !map_lock[c] ->
 			map_lock[c] = 1;
 			defer[c] = 0;
-			peer_unmap(c)
+			if
+			:: ctx_dead[c]
+			:: !ctx_dead[c] -> peer_unmap(c)
+			fi
 		};
 #ifdef BUG_FREE_BEFORE_FLUSH
 		atomic {
@@ -1314,7 +1314,14 @@ end:	do
 			fi
 		};
 #endif
-		atomic { tlb_invl(c); map_lock[c] = 0 };
+		/* Dead: the device has forgotten it all. */
+		atomic {
+			if
+			:: ctx_dead[c]
+			:: !ctx_dead[c] -> tlb_invl(c)
+			fi;
+			map_lock[c] = 0
+		};
 		atomic {
 			deferred[d]--;
 			if
@@ -1334,8 +1341,13 @@ end:	do
 /* gm_inval_release() */
 inline gm_inval_release(c)
 {
+#ifdef BUG_DEAD_BEFORE_FLUSH
+	atomic { !map_lock[c] -> peer_unmap(c); ctx_dead[c] = 1 };
+	atomic { tlb_invl(c) }
+#else
 	atomic { !map_lock[c] -> map_lock[c] = 1; peer_unmap(c) };
 	atomic { tlb_invl(c); ctx_dead[c] = 1; map_lock[c] = 0 }
+#endif
 }
 
 #ifdef WITH_FORK

@@ -21,7 +21,8 @@
  *       (the mmap lock, GMEM's locks, and under those:)
  *         pmap->prepare_lock    pmap_prepare only; allocates
  *           npu->tables_lock
- *         gm_context.map_lock   GMEM's; around the operations in mmu.c
+ *         gm_context.map_lock   GMEM's; around the page table's
+ *                               operations in mmu.c
  *         engine->submit        around one call of copy
  *           npu->reset_lock     nothing is allocated under it
  *             npu->tlbi_lock

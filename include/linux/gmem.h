@@ -199,11 +199,13 @@ struct gm_mmu {
 	 * no access through a forgotten translation is in progress or will
 	 * happen.
 	 *
-	 * Required.  Called under the map lock, after @peer_unmap or
-	 * @pmap_protect.  May sleep, must not allocate, and completes even
-	 * when every queue of the device is stalled on a page fault.  Cannot
-	 * fail: a driver whose device does not answer in time resets the
-	 * context, which forgets everything too.
+	 * Required.  Called after @peer_unmap or @pmap_protect, with or
+	 * without the map lock; concurrent with itself and with every other
+	 * member of the same context, so a driver needs a lock of its own
+	 * here.  May sleep, must not allocate, and completes even when every
+	 * queue of the device is stalled on a page fault.  Cannot fail: a
+	 * driver whose device does not answer in time resets the context,
+	 * which forgets everything too.
 	 */
 	void (*tlb_invl)(struct gm_context *ctx, unsigned long start,
 			 unsigned long end);

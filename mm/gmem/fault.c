@@ -217,13 +217,9 @@ static int gm_fault_resident(struct gm_context *ctx, struct gm_hnode *hnode,
 		gm_resident_finish(&r);
 		small = true;
 	} while (ret == -EXFULL);
-	if (!ret && write) {
-		/* A cached read-only translation must not be found again. */
-		mutex_lock(&ctx->map_lock);
-		if (!ctx->dead)
-			ctx->gdev->mmu->tlb_invl(ctx, start, end);
-		mutex_unlock(&ctx->map_lock);
-	}
+	/* A cached read-only translation must not be found again. */
+	if (!ret && write)
+		ctx->gdev->mmu->tlb_invl(ctx, start, end);
 	return ret;
 }
 

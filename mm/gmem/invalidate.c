@@ -50,6 +50,30 @@ static void gm_ctx_unmap(struct gm_context *ctx, unsigned long start,
 	gm_ctx_flush(ctx, start, end);
 }
 
+/*
+ * Have @change, which is peer_unmap or pmap_protect, made to [@start, @end), and
+ * have the device forget what was there.
+ *
+ * The map lock is for the page table.  To wait for the device takes longer than
+ * to change that, and other threads have other blocks to map and unmap; what
+ * keeps this range from being mapped again meanwhile is not the lock.  Who finds
+ * the table changed already waits for the device all the same.
+ *
+ * Context: The range is marked as being invalidated, or its block is BUSY.
+ */
+static void gm_ctx_change(struct gm_context *ctx, unsigned long start,
+			  unsigned long end,
+			  void (*change)(struct gm_context *ctx,
+					 unsigned long start,
+					 unsigned long end))
+{
+	mutex_lock(&ctx->map_lock);
+	if (!ctx->dead)
+		change(ctx, start, end);
+	mutex_unlock(&ctx->map_lock);
+	gm_ctx_flush(ctx, start, end);
+}
+
 static bool gm_ctx_inval_blocked(struct gm_context *ctx, unsigned long start,
 				 unsigned long end)
 {
@@ -265,12 +289,8 @@ void gm_as_unmap(struct gm_as *as, const struct gm_dev *gdev,
 
 	down_read(&as->ctx_sem);
 	list_for_each_entry(ctx, &as->contexts, as_link) {
-		if (ctx->gdev != gdev)
-			continue;
-		mutex_lock(&ctx->map_lock);
-		if (!ctx->dead)
-			gm_ctx_unmap(ctx, start, end);
-		mutex_unlock(&ctx->map_lock);
+		if (ctx->gdev == gdev)
+			gm_ctx_change(ctx, start, end, gdev->mmu->peer_unmap);
 	}
 	up_read(&as->ctx_sem);
 }
@@ -367,22 +387,17 @@ static bool gm_inval_ignored(const struct gm_context *ctx,
 static void gm_inval_now(struct gm_context *ctx,
 			 const struct mmu_notifier_range *range)
 {
-	mutex_lock(&ctx->map_lock);
-	if (ctx->dead) {
-		mutex_unlock(&ctx->map_lock);
-		return;
-	}
+	const struct gm_mmu *mmu = ctx->gdev->mmu;
+
 	switch (range->event) {
 	case MMU_NOTIFY_PROTECTION_PAGE:
 	case MMU_NOTIFY_SOFT_DIRTY:
-		ctx->gdev->mmu->pmap_protect(ctx, range->start, range->end);
-		gm_ctx_flush(ctx, range->start, range->end);
+		gm_ctx_change(ctx, range->start, range->end, mmu->pmap_protect);
 		break;
 	default:
-		gm_ctx_unmap(ctx, range->start, range->end);
+		gm_ctx_change(ctx, range->start, range->end, mmu->peer_unmap);
 		break;
 	}
-	mutex_unlock(&ctx->map_lock);
 }
 
 static int gm_inval_start(struct mmu_notifier *mn,
