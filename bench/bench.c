@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -162,6 +163,14 @@ void bench_map(struct gmem_buf *buf, size_t len, int advice, int flags)
 	bench_check(madvise(buf->p, len, advice) ? errno : 0, "madvise");
 	for (i = 0; i < len; i += SZ_4K)
 		gmem_pattern(buf->p + i, SZ_4K, i);
+}
+
+void bench_go_first(bool first)
+{
+	const struct sched_param param = { .sched_priority = first };
+
+	if (sched_setscheduler(0, first ? SCHED_FIFO : SCHED_OTHER, &param))
+		bench_die("sched_setscheduler: %m");
 }
 
 void bench_map_shared(struct gmem_buf *buf, size_t len, int advice)

@@ -59,6 +59,9 @@ static inline uint64_t bench_count(const struct npu_stats *before,
 	return after->c[counter] - before->c[counter];
 }
 
+/* No one else has a turn, not even a child, before we sleep; or as usual. */
+void bench_go_first(bool first);
+
 /*
  * Map memory, advise @advice, and write gmem_pattern(page, SZ_4K, offset) to
  * each of its pages.

@@ -10,7 +10,6 @@
  */
 #include <errno.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -500,15 +499,6 @@ static void curve_threads(void)
 #define MAX_FORKS	32
 #define MAX_GENERATIONS	64
 
-/* A child gets no turn before its parent sleeps. */
-static void be_first(bool first)
-{
-	const struct sched_param param = { .sched_priority = first };
-
-	if (sched_setscheduler(0, first ? SCHED_FIFO : SCHED_OTHER, &param))
-		bench_die("sched_setscheduler: %m");
-}
-
 /* A fork as the parent sees it, and the child, which does nothing. */
 static uint64_t fork_insn(pid_t *child)
 {
@@ -573,10 +563,10 @@ static void curve_forks(void)
 {
 	size_t n;
 
-	be_first(true);
+	bench_go_first(true);
 	for (n = 1; n <= MAX_FORKS; n *= 2)
 		measure_forks(n);
-	be_first(false);
+	bench_go_first(false);
 }
 
 /* What the generations found out, for the first one to print. */
@@ -665,10 +655,10 @@ static void curve_generations(void)
 			   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (generations == MAP_FAILED)
 		bench_die("mmap: %m");
-	be_first(true);
+	bench_go_first(true);
 	measure_generations(true);
 	measure_generations(false);
-	be_first(false);
+	bench_go_first(false);
 	munmap(generations, SZ_4K);
 }
 

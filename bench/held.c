@@ -5,7 +5,6 @@
  */
 #include <errno.h>
 #include <stdio.h>
-#include <sched.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -92,19 +91,15 @@ void bench_held(const char *who, int flags,
 		void (*to_dev)(const struct gmem_buf *buf, void *arg),
 		void *arg)
 {
-	const struct sched_param first = { .sched_priority = 1 };
-	const struct sched_param usual = { .sched_priority = 0 };
 	uint64_t insn[SAMPLES];
 	size_t i, k;
 
-	if (sched_setscheduler(0, SCHED_FIFO, &first))
-		bench_die("sched_setscheduler: %m");
+	bench_go_first(true);
 	for (k = 0; k < sizeof(calls) / sizeof(calls[0]); k++) {
 		for (i = 0; i < SAMPLES; i++)
 			insn[i] = sample(&calls[k], flags, to_dev, arg);
 		bench_figure(bench_least(insn, SAMPLES), "instructions",
 			     "%s.held.%s", who, calls[k].name);
 	}
-	if (sched_setscheduler(0, SCHED_OTHER, &usual))
-		bench_die("sched_setscheduler: %m");
+	bench_go_first(false);
 }
