@@ -19,7 +19,8 @@ struct vm_fault;
 DECLARE_STATIC_KEY_FALSE(gm_key);
 
 vm_fault_t __gm_host_fault(struct vm_fault *vmf);
-int __gm_zap_ptes(struct mm_struct *mm, unsigned long addr, int max);
+int __gm_zap_ptes(struct mm_struct *mm, unsigned long addr, pte_t *pte,
+		  int max);
 int __gm_fork(struct vm_area_struct *child, struct vm_area_struct *vma);
 void __gm_fork_failed(struct mm_struct *mm);
 int __gm_mremap_begin(struct vm_area_struct *vma, unsigned long start,
@@ -58,19 +59,20 @@ static inline vm_fault_t gm_host_fault(struct vm_fault *vmf)
  * gm_zap_ptes() - GMEM markers are being cleared for good
  * @mm: address space
  * @addr: address of the first page, which has a marker
- * @max: entries of the page table from there that are to be cleared
+ * @pte: its entry of the page table
+ * @max: entries from there that are to be cleared
  *
  * The device's copies of the pages are given up with the markers.
  *
  * Context: Page table lock of @addr held, between the start and the end of an
  * MMU notifier range over the pages. Never sleeps or allocates.
- * Return: how many entries from @addr have markers whose pages are given up, at
- * least one; the caller clears just these.
+ * Return: how many entries from @pte the caller is to clear: all of them markers,
+ * and at least one.
  */
 static inline int gm_zap_ptes(struct mm_struct *mm, unsigned long addr,
-			      int max)
+			      pte_t *pte, int max)
 {
-	return gm_active(mm) ? __gm_zap_ptes(mm, addr, max) : 1;
+	return gm_active(mm) ? __gm_zap_ptes(mm, addr, pte, max) : 1;
 }
 
 /**
@@ -212,7 +214,7 @@ static inline vm_fault_t gm_host_fault(struct vm_fault *vmf)
 }
 
 static inline int gm_zap_ptes(struct mm_struct *mm, unsigned long addr,
-			      int max)
+			      pte_t *pte, int max)
 {
 	return 1;
 }

@@ -7,12 +7,17 @@
 
 #include "gmem.h"
 
-int __gm_zap_ptes(struct mm_struct *mm, unsigned long addr, int max)
+int __gm_zap_ptes(struct mm_struct *mm, unsigned long addr, pte_t *pte,
+		  int max)
 {
 	struct gm_as *as = mm->gm_as;
-	unsigned int nr = max;
+	pte_t marker = ptep_get(pte);
+	unsigned int nr = 1;
 	unsigned long loc;
 
+	/* The bits alone would tell, but what is cleared must be a marker. */
+	while (nr < max && pte_same(ptep_get(pte + nr), marker))
+		nr++;
 	loc = vm_object_zap(&as->vmo, addr >> PAGE_SHIFT, &nr);
 	if (loc != GM_LOC_NONE)
 		gm_run_put(loc);

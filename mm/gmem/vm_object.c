@@ -333,7 +333,7 @@ unsigned long vm_object_release(struct vm_object *vmo, struct gm_block *block)
 	return loc;
 }
 
-/* The page at @i, which may be gone already, and up to @max that follow on it. */
+/* Page @i, which may be gone already, and up to @max - 1 that follow on it. */
 static unsigned int gm_block_zap(struct gm_block *block, unsigned int i,
 				 unsigned int max)
 {
