@@ -274,6 +274,9 @@ int gm_move_local(struct gm_dev *gdev, struct gm_move *move,
 	for (from = find_first_bit(block->valid, pages); from < pages;
 	     from = find_next_bit(block->valid, pages, end)) {
 		end = find_next_zero_bit(block->valid, pages, from);
+		/* A zap may have come between the two. */
+		if (end == from)
+			continue;
 		move->seg[segs].host = gm_loc_addr(block->loc, from);
 		move->seg[segs].dev = gm_loc_addr(to, from);
 		move->seg[segs++].len = (end - from) << PAGE_SHIFT;
