@@ -23,8 +23,8 @@
  * replaces the link only: the table is emptied and waits in the xarray, which
  * is how pmap_prepare's promise holds until pmap_destroy.
  *
- * Nothing under the map lock allocates, takes prepare_lock or waits for more
- * than the hardware.
+ * Nothing under the map lock, and nothing in tlb_invl, allocates, takes
+ * prepare_lock or waits for more than the hardware.
  */
 #include <linux/sizes.h>
 #include <linux/slab.h>
@@ -462,7 +462,11 @@ static void npu_map_small(struct npu_table *dir, struct npu_table *table,
 	if (map->order == NPU_ORDER_64K) {
 		last += NPU_64K_ENTRIES - 1;
 		pte |= NPU_PTE_64K;
+	} else {
+		/* A larger page goes by peer_unmap first. */
+		WARN_ON_ONCE(table->flags[i] & NPU_PTE_64K);
 	}
+	WARN_ON_ONCE(dir->flags[npu_pt_index(1, map->va)] & NPU_PTE_LEAF);
 	for (; i <= last; i++)
 		npu_pte_set(table, 0, i, pte);
 

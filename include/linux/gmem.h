@@ -111,10 +111,11 @@ struct gm_copy {
  *
  * One constant instance a driver; gm_dev_create() checks that the required
  * members are there.  "Map lock" is the lock of the context's device page
- * table: the core holds it, so that calls for one context never overlap, and
- * it is taken inside MMU notifiers.  A member that is called under it must
- * therefore not allocate memory that can enter reclaim, and must not wait for
- * a page fault or for a job of the device to finish.
+ * table: the core holds it, so that the calls under it never overlap for one
+ * context.  It is taken inside MMU notifiers, where @tlb_invl is called as
+ * well.  That and the members under the map lock must therefore not allocate
+ * memory that can enter reclaim, nor take a lock that is held while somebody
+ * does, and must not wait for a page fault or for a job of the device.
  */
 struct gm_mmu {
 	/**
@@ -161,7 +162,7 @@ struct gm_mmu {
 	/**
 	 * @peer_map: Make @nr translations valid, replacing what was there at
 	 * the same addresses; several smaller pages may be replaced by a
-	 * larger one and never the reverse without @peer_unmap.
+	 * larger one and never the reverse without @peer_unmap and @tlb_invl.
 	 *
 	 * Required.  Called under the map lock, after @pmap_prepare of the
 	 * ranges.  May sleep, must not allocate.  Idempotent.
@@ -199,10 +200,11 @@ struct gm_mmu {
 	 * no access through a forgotten translation is in progress or will
 	 * happen.
 	 *
-	 * Required.  Called after @peer_unmap or @pmap_protect, with or
-	 * without the map lock; concurrent with itself and with every other
-	 * member of the same context, so a driver needs a lock of its own
-	 * here.  May sleep, must not allocate, and completes even when every
+	 * Required.  Called after @peer_unmap and @pmap_protect, and after a
+	 * @peer_map that gives the right to write, with or without the map
+	 * lock.  Concurrent with itself and with every other member of the
+	 * same context but @pmap_create and @pmap_destroy, so a driver needs a
+	 * lock of its own here.  May sleep, must not allocate, and completes even when every
 	 * queue of the device is stalled on a page fault.  Cannot fail: a
 	 * driver whose device does not answer in time resets the context,
 	 * which forgets everything too.

@@ -184,8 +184,8 @@ void gm_as_detach(struct gm_context *ctx)
 	gm_remote_destroy(ctx);
 	/*
 	 * Kills the context, if the process's exit has not, and leaves no
-	 * translation.  A recall that still finds it in the list unmaps what
-	 * is not there.
+	 * translation.  A recall that still finds it in the list has the device
+	 * forget what it has forgotten.
 	 */
 	gm_ctx_inval_unregister(ctx);
 	down_write(&ctx->as->ctx_sem);

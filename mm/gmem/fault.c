@@ -160,6 +160,9 @@ static int gm_resident_map(struct gm_resident *r, struct gm_block *block)
 			return ret;
 		r->fresh = GM_LOC_NONE;
 	}
+	/* It may be part of a large page, which is older than its VMA. */
+	if (r->small)
+		gm_ctx_unmap_block(ctx, r->vma, block);
 	return gm_ctx_map_block(ctx, r->vma, block, r->small ? 0 : r->order);
 }
 

@@ -41,15 +41,6 @@ static void gm_ctx_flush(struct gm_context *ctx, unsigned long start,
 	ctx->gdev->mmu->tlb_invl(ctx, range.start, range.end);
 }
 
-static void gm_ctx_unmap(struct gm_context *ctx, unsigned long start,
-			 unsigned long end)
-{
-	lockdep_assert_held(&ctx->map_lock);
-
-	ctx->gdev->mmu->peer_unmap(ctx, start, end);
-	gm_ctx_flush(ctx, start, end);
-}
-
 /*
  * Have @change, which is peer_unmap or pmap_protect, made to [@start, @end), and
  * have the device forget what was there.
@@ -57,7 +48,8 @@ static void gm_ctx_unmap(struct gm_context *ctx, unsigned long start,
  * The map lock is for the page table.  To wait for the device takes longer than
  * to change that, and other threads have other blocks to map and unmap; what
  * keeps this range from being mapped again meanwhile is not the lock.  Who finds
- * the table changed already waits for the device all the same.
+ * the table changed already, or the context dead, waits for the device all the
+ * same: the other may still be waiting.
  *
  * Context: The range is marked as being invalidated, or its block is BUSY.
  */
@@ -74,14 +66,20 @@ static void gm_ctx_change(struct gm_context *ctx, unsigned long start,
 	gm_ctx_flush(ctx, start, end);
 }
 
+/*
+ * Is a part of [@start, @end) being invalidated, or of what a large page over it
+ * translates?  That may have lost its translation with another page, and nothing
+ * takes its place before the device has forgotten it.
+ */
 static bool gm_ctx_inval_blocked(struct gm_context *ctx, unsigned long start,
 				 unsigned long end)
 {
+	struct gm_range range = gm_range_grown(start, end);
 	bool blocked;
 
 	spin_lock(&ctx->inval_lock);
-	blocked = ctx->inval_active && start < ctx->inval_end &&
-		  end > ctx->inval_start;
+	blocked = ctx->inval_active && range.start < ctx->inval_end &&
+		  range.end > ctx->inval_start;
 	spin_unlock(&ctx->inval_lock);
 	return blocked;
 }
@@ -154,6 +152,19 @@ static int gm_ctx_map_pages(struct gm_context *ctx, struct gm_block *block,
 }
 
 /*
+ * Unmap what @block has of @vma, and all of a large page that is partly there.
+ *
+ * Context: As gm_ctx_map_block().
+ */
+void gm_ctx_unmap_block(struct gm_context *ctx, struct vm_area_struct *vma,
+			struct gm_block *block)
+{
+	gm_ctx_change(ctx, max(gm_block_start(block), vma->vm_start),
+		      min(gm_block_end(block), vma->vm_end),
+		      ctx->gdev->mmu->peer_unmap);
+}
+
+/*
  * Map what @block has of @vma for the device, whose page tables take pages of
  * at least @order.
  *
@@ -173,6 +184,7 @@ int gm_ctx_map_block(struct gm_context *ctx, struct vm_area_struct *vma,
 	unsigned long end = min(gm_block_end(block), vma->vm_end);
 	bool write = vma->vm_flags & VM_WRITE && !gm_run_shared(block->loc);
 	unsigned long base = gm_block_start(block);
+	bool failed = false;
 	int ret;
 
 	mutex_lock(&ctx->map_lock);
@@ -184,10 +196,11 @@ int gm_ctx_map_block(struct gm_context *ctx, struct vm_area_struct *vma,
 		ret = gm_ctx_map_pages(ctx, block, (start - base) >> PAGE_SHIFT,
 				       (end - base) >> PAGE_SHIFT,
 				       write ? GM_MAP_WRITE : 0, order);
-		if (ret)
-			gm_ctx_unmap(ctx, start, end);
+		failed = ret;
 	}
 	mutex_unlock(&ctx->map_lock);
+	if (failed)
+		gm_ctx_unmap_block(ctx, vma, block);
 	return ret;
 }
 
@@ -448,7 +461,9 @@ static void gm_inval_release(struct mmu_notifier *mn, struct mm_struct *mm)
 
 	mutex_lock(&ctx->map_lock);
 	if (!ctx->dead) {
-		gm_ctx_unmap(ctx, 0, ULONG_MAX);
+		ctx->gdev->mmu->peer_unmap(ctx, 0, ULONG_MAX);
+		gm_ctx_flush(ctx, 0, ULONG_MAX);
+		/* Not earlier: gm_inval_work() then has nothing to wait for. */
 		ctx->dead = true;
 	}
 	mutex_unlock(&ctx->map_lock);

@@ -254,6 +254,26 @@ TEST_F(fork, child_other_device)
 }
 
 /* Who is left alone gets the right to write back, without a copy. */
+/*
+ * The device may write again what it has in one large page that is read-only, in
+ * two VMAs now: the large page must go before there are small ones, which the
+ * driver checks.
+ */
+TEST_F(fork, split_then_write)
+{
+	pid_t pid = gmem_fork();
+
+	if (!pid)
+		_exit(0);
+	ASSERT_EQ(0, gmem_child(pid));
+	ASSERT_EQ(0, madvise(self->buf.p, SZ_4K, MADV_DONTFORK));
+	npu_dirty(&self->npu, self->buf.p, self->shadow, SZ_4K);
+	ASSERT_SAME(self->shadow + SZ_4K, self->buf.p + SZ_4K,
+		    self->len - SZ_4K);
+	parent_changes(_metadata, self);
+	ASSERT_SAME(self->shadow, self->buf.p, self->len);
+}
+
 TEST_F(fork, last_one_copies_nothing)
 {
 	long long used = gmem_hnode_get(self->npu.hnid, "used");
