@@ -12,6 +12,7 @@
  * that the access can be replayed.
  */
 #include <linux/export.h>
+#include <linux/memcontrol.h>
 #include <linux/mm.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
@@ -45,7 +46,7 @@ bool gm_vma_can_share(struct vm_area_struct *vma)
 	       vma->vm_pgoff + vma_pages(vma) < BIT_ULL(GM_PGOFF_BITS) &&
 	       !(vma->vm_flags & (VM_SHARED | VM_SPECIAL | VM_HUGETLB |
 				  VM_GROWSDOWN | VM_GROWSUP | VM_LOCKED |
-				  VM_DROPPABLE));
+				  VM_DROPPABLE | VM_SHADOW_STACK));
 }
 
 /* Let core MM bring a page into a state that can move. */
@@ -143,6 +144,7 @@ static void gm_resident_finish(struct gm_resident *r)
 /* The block is BUSY and the caller its owner. */
 static int gm_resident_map(struct gm_resident *r, struct gm_block *block)
 {
+	unsigned int flags = GM_MAP_WRITE;
 	struct gm_context *ctx = r->ctx;
 	int ret;
 
@@ -163,7 +165,12 @@ static int gm_resident_map(struct gm_resident *r, struct gm_block *block)
 	/* It may be part of a large page, which is older than its VMA. */
 	if (r->small)
 		gm_ctx_unmap_block(ctx, r->vma, block);
-	return gm_ctx_map_block(ctx, r->vma, block, r->small ? 0 : r->order);
+	if (vma_soft_dirty_enabled(r->vma) && r->write)
+		gm_mark_soft_dirty(r->vma, block);
+	else if (vma_soft_dirty_enabled(r->vma))
+		flags = 0;
+	return gm_ctx_map_block(ctx, r->vma, block, r->small ? 0 : r->order,
+				flags);
 }
 
 static int gm_resident_try(struct gm_resident *r)
@@ -303,7 +310,9 @@ static int gm_check_access(struct vm_area_struct *vma, bool write)
 	/* What may be written may be read, as on the CPU. */
 	if (!vma || !(vma->vm_flags & (VM_READ | VM_WRITE)))
 		return -EFAULT;
-	if (write && !(vma->vm_flags & VM_WRITE))
+	/* Nor may GUP write to a shadow stack. */
+	if (write && (!(vma->vm_flags & VM_WRITE) ||
+		      vma->vm_flags & VM_SHADOW_STACK))
 		return -EPERM;
 	return 0;
 }
@@ -434,6 +443,18 @@ static void gm_fault_all(struct gm_context *ctx, struct gm_fault *faults,
 		gm_stat_add(hnode, GM_STAT_FAULTS, nr);
 }
 
+/* A thread that works for others has what it allocates charged to them. */
+static void gm_fault_charged(struct gm_context *ctx, struct gm_fault *faults,
+			     unsigned int nr, struct gm_move **spent)
+{
+	struct mem_cgroup *memcg = get_mem_cgroup_from_mm(ctx->as->mm);
+	struct mem_cgroup *old = set_active_memcg(memcg);
+
+	gm_fault_all(ctx, faults, nr, spent);
+	set_active_memcg(old);
+	mem_cgroup_put(memcg);
+}
+
 void gm_dev_fault_batch(struct gm_context *ctx, struct gm_fault *faults,
 			unsigned int nr, gm_fault_done_t done)
 {
@@ -442,11 +463,13 @@ void gm_dev_fault_batch(struct gm_context *ctx, struct gm_fault *faults,
 	struct gm_move *spent = NULL;
 	unsigned int i;
 
-	if (alive)
-		gm_fault_all(ctx, faults, nr, &spent);
-	else
+	if (!alive)
 		for (i = 0; i < nr; i++)
 			faults[i].error = -ESRCH;
+	else if (mm == current->mm)
+		gm_fault_all(ctx, faults, nr, &spent);
+	else
+		gm_fault_charged(ctx, faults, nr, &spent);
 	if (done)
 		done(ctx, faults, nr);
 	gm_fault_free(&spent);

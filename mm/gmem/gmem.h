@@ -566,6 +566,8 @@ int gm_migrate(struct gm_as *as, struct gm_hnode *hnode,
 void gm_migrate_range(struct gm_as *as, struct gm_hnode *hnode,
 		      struct vm_area_struct *vma, unsigned long *addr,
 		      unsigned long end);
+void gm_mark_soft_dirty(struct vm_area_struct *vma,
+			const struct gm_block *block);
 void gm_migrate_free(struct gm_move *spent);
 int gm_populate(struct gm_as *as, struct gm_hnode *hnode,
 		struct gm_context *ctx, struct vm_area_struct *vma,
@@ -605,7 +607,8 @@ struct gm_prepared {
 void gm_ctx_unmap_block(struct gm_context *ctx, struct vm_area_struct *vma,
 			struct gm_block *block);
 int gm_ctx_map_block(struct gm_context *ctx, struct vm_area_struct *vma,
-		     struct gm_block *block, unsigned int order);
+		     struct gm_block *block, unsigned int order,
+		     unsigned int flags);
 int gm_as_map_block(struct gm_as *as, const struct gm_context *ctx,
 		    struct vm_area_struct *vma, struct gm_block *block,
 		    const struct gm_prepared *prepared);

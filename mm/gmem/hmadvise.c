@@ -247,7 +247,8 @@ static int gm_prefetch_vma(struct gm_advice *a, struct vm_area_struct *vma,
 	int ret;
 
 	if (!(vma->vm_flags & VM_PEER_SHARED) || !gm_vma_can_share(vma) ||
-	    userfaultfd_armed(vma) || !vma_is_accessible(vma)) {
+	    userfaultfd_armed(vma) ||
+	    !(vma->vm_flags & (VM_READ | VM_WRITE))) {
 		*addr = end;
 		return 0;
 	}

@@ -166,7 +166,7 @@ void gm_ctx_unmap_block(struct gm_context *ctx, struct vm_area_struct *vma,
 
 /*
  * Map what @block has of @vma for the device, whose page tables take pages of
- * at least @order.
+ * at least @order, with the right to write if @flags has it and nothing forbids.
  *
  * The block is BUSY and the caller its owner, so its pages can only become
  * fewer, by a zap.  A zap comes after an invalidation of its range started, and
@@ -178,14 +178,17 @@ void gm_ctx_unmap_block(struct gm_context *ctx, struct vm_area_struct *vma,
  * pages are needed; -ESRCH when the context is dead; or the errno of peer_map.
  */
 int gm_ctx_map_block(struct gm_context *ctx, struct vm_area_struct *vma,
-		     struct gm_block *block, unsigned int order)
+		     struct gm_block *block, unsigned int order,
+		     unsigned int flags)
 {
 	unsigned long start = max(gm_block_start(block), vma->vm_start);
 	unsigned long end = min(gm_block_end(block), vma->vm_end);
-	bool write = vma->vm_flags & VM_WRITE && !gm_run_shared(block->loc);
 	unsigned long base = gm_block_start(block);
 	bool failed = false;
 	int ret;
+
+	if (!(vma->vm_flags & VM_WRITE) || gm_run_shared(block->loc))
+		flags = 0;
 
 	mutex_lock(&ctx->map_lock);
 	if (ctx->dead) {
@@ -194,8 +197,8 @@ int gm_ctx_map_block(struct gm_context *ctx, struct vm_area_struct *vma,
 		ret = -EAGAIN;
 	} else {
 		ret = gm_ctx_map_pages(ctx, block, (start - base) >> PAGE_SHIFT,
-				       (end - base) >> PAGE_SHIFT,
-				       write ? GM_MAP_WRITE : 0, order);
+				       (end - base) >> PAGE_SHIFT, flags,
+				       order);
 		failed = ret;
 	}
 	mutex_unlock(&ctx->map_lock);
@@ -226,7 +229,8 @@ int gm_as_map_block(struct gm_as *as, const struct gm_context *ctx,
 		    (other != ctx && (!prepared->all ||
 				      other->born >= prepared->births)))
 			continue;
-		err = gm_ctx_map_block(other, vma, block, prepared->order);
+		err = gm_ctx_map_block(other, vma, block, prepared->order,
+				       GM_MAP_WRITE);
 		if (other == ctx)
 			ret = err;
 	}

@@ -223,13 +223,51 @@ static bool gm_freeze_folios(struct gm_move *move)
 	return false;
 }
 
-static void gm_set_markers(struct mm_struct *mm, unsigned long addr,
-			   pte_t *ptep, unsigned long nr)
+/* The device may write without being seen to. */
+static pte_t gm_new_marker(struct vm_area_struct *vma)
 {
 	pte_t marker = make_pte_marker(PTE_MARKER_GMEM);
 
+	return vma_soft_dirty_enabled(vma) ? pte_swp_mksoft_dirty(marker) :
+					     marker;
+}
+
+/*
+ * What @block has of @vma is soft-dirty: the device is about to have the right to
+ * write, and its writes are not seen.
+ *
+ * Context: mmap lock or VMA lock held for reading, block BUSY.
+ */
+void gm_mark_soft_dirty(struct vm_area_struct *vma,
+			const struct gm_block *block)
+{
+	unsigned long addr = max(gm_block_start(block), vma->vm_start);
+	unsigned long end = min(gm_block_end(block), vma->vm_end);
+	pmd_t *pmd = mm_find_pmd(vma->vm_mm, addr);
+	spinlock_t *ptl;
+	pte_t *ptep, *slot;
+
+	/* Not there when all of its pages have gone. */
+	ptep = pmd ? pte_offset_map_lock(vma->vm_mm, pmd, addr, &ptl) : NULL;
+	if (!ptep)
+		return;
+	for (slot = ptep; addr < end; addr += PAGE_SIZE, slot++) {
+		pte_t pte = ptep_get(slot);
+
+		if (is_gmem_marker(pte))
+			set_pte_at(vma->vm_mm, addr, slot,
+				   pte_swp_mksoft_dirty(pte));
+	}
+	pte_unmap_unlock(ptep, ptl);
+}
+
+static void gm_set_markers(struct vm_area_struct *vma, unsigned long addr,
+			   pte_t *ptep, unsigned long nr)
+{
+	pte_t marker = gm_new_marker(vma);
+
 	for (; nr; nr--, ptep++, addr += PAGE_SIZE)
-		set_pte_at(mm, addr, ptep, marker);
+		set_pte_at(vma->vm_mm, addr, ptep, marker);
 }
 
 static int gm_freeze_ptes(struct gm_piece *p)
@@ -268,7 +306,7 @@ static int gm_freeze_ptes(struct gm_piece *p)
 	}
 	add_mm_counter(mm, MM_ANONPAGES, -(long)pages);
 	vm_object_set_valid(&p->as->vmo, p->block, p->from, p->nr);
-	gm_set_markers(mm, p->start, ptep, p->nr);
+	gm_set_markers(p->vma, p->start, ptep, p->nr);
 unlock:
 	pte_unmap_unlock(ptep, ptl);
 	return ret;
@@ -290,8 +328,7 @@ static void gm_replace_pmd(struct gm_piece *p, struct folio *folio)
 	BUILD_BUG_ON(sizeof(pte_t) != sizeof(u64));
 	pmd_populate(mm, &pmd, pgtable);
 	ptep = pte_offset_map(&pmd, p->start);
-	memset64((u64 *)ptep, pte_val(make_pte_marker(PTE_MARKER_GMEM)),
-		 HPAGE_PMD_NR);
+	memset64((u64 *)ptep, pte_val(gm_new_marker(p->vma)), HPAGE_PMD_NR);
 	pte_unmap(ptep);
 	smp_wmb(); /* The markers must be seen before the table is. */
 	pmd_populate(mm, p->pmd, pgtable);
@@ -631,6 +668,15 @@ static int gm_migrate_fill(struct gm_piece *p, struct gm_context *ctx)
 
 	p->block = block;
 	p->from = vpn - block->vpn;
+	/* All of its pages are mapped, for writing. */
+	if (vma_soft_dirty_enabled(p->vma))
+		gm_mark_soft_dirty(p->vma, block);
+	/* Small pages come in the place of a large one that is in two VMAs. */
+	if (gm_block_start(block) < p->vma->vm_start ||
+	    gm_block_end(block) > p->vma->vm_end)
+		gm_as_unmap(p->as, p->hnode->gdev,
+			    max(gm_block_start(block), p->vma->vm_start),
+			    min(gm_block_end(block), p->vma->vm_end));
 	return gm_move_and_map(p, ctx);
 }
 

@@ -234,13 +234,19 @@ static int gm_window_map(struct gm_window *w, unsigned long addr, bool write,
 	return ret == -EEXIST ? 0 : ret;
 }
 
+/* Core MM lifts a protection by itself that is there to be noted only. */
+static bool gm_wp_needs_user(struct vm_area_struct *vma)
+{
+	return userfaultfd_wp(vma) && !userfaultfd_wp_async(vma);
+}
+
 /* With this PTE: a fault that must be resolved by userfaultfd? */
 static bool gm_pte_needs_user(struct vm_area_struct *vma, pte_t pte, bool write)
 {
 	/* Whether the file has the page would take longer to find out. */
 	bool missing = userfaultfd_missing(vma) || userfaultfd_minor(vma);
 
-	write &= userfaultfd_wp(vma);
+	write &= gm_wp_needs_user(vma);
 	if (pte_none(pte))
 		return missing;
 	if (pte_present(pte))
@@ -282,7 +288,7 @@ static bool gm_fault_needs_user(struct vm_area_struct *vma, unsigned long addr,
 	if (pmd_none(pmdval))
 		return gm_pte_needs_user(vma, __pte(0), write);
 	if (pmd_trans_huge(pmdval))
-		return write && userfaultfd_wp(vma) && pmd_uffd_wp(pmdval);
+		return write && gm_wp_needs_user(vma) && pmd_uffd_wp(pmdval);
 	ptep = pte_offset_map(pmd, addr);
 	if (!ptep)
 		return false;

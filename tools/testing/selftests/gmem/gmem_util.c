@@ -720,9 +720,9 @@ bool gmem_hnodes_idle(void)
 
 /* --- userfaultfd --------------------------------------------------------- */
 
-int gmem_uffd_open(void *p, size_t len, uint64_t mode)
+int gmem_uffd_open_with(void *p, size_t len, uint64_t mode, uint64_t features)
 {
-	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_api api = { .api = UFFD_API, .features = features };
 	struct uffdio_register reg = {
 		.range = { (uintptr_t)p, len },
 		.mode = mode,
@@ -738,6 +738,11 @@ int gmem_uffd_open(void *p, size_t len, uint64_t mode)
 		fd = -1;
 	}
 	return fd;
+}
+
+int gmem_uffd_open(void *p, size_t len, uint64_t mode)
+{
+	return gmem_uffd_open_with(p, len, mode, 0);
 }
 
 int gmem_uffd_protect(int fd, void *p, size_t len, bool protect)

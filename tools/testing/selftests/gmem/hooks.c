@@ -25,6 +25,7 @@
 
 #define RW			(PROT_READ | PROT_WRITE)
 #define PM_SOFT_DIRTY		(1ULL << 55)
+#define PM_UFFD_WP		(1ULL << 57)
 #define PM_SWAP			(1ULL << 62)
 #define PM_PRESENT		(1ULL << 63)
 
@@ -947,6 +948,25 @@ TEST_F(hooks, uffd_wp_stops_a_device)
 	close(fd);
 }
 
+/* Nobody is asked about a protection that is only to be noted. */
+TEST_F(hooks, uffd_wp_async_lets_a_device_write)
+{
+	int fd;
+
+	ASSERT_SAME(self->shadow, self->buf.p, self->len);
+	fd = gmem_uffd_open_with(self->buf.p, self->len,
+				 UFFDIO_REGISTER_MODE_WP,
+				 UFFD_FEATURE_WP_ASYNC);
+	ASSERT_LE(0, fd);
+	OK(gmem_uffd_protect(fd, self->buf.p, self->len, true));
+	device_reads(_metadata, self);
+	npu_dirty(&self->npu, self->buf.p, self->shadow, SZ_4K);
+	ASSERT_EQ(0, gmem_pagemap(self->buf.p) & PM_UFFD_WP);
+	ASSERT_NE(0, gmem_pagemap(self->buf.p + SZ_4K) & PM_UFFD_WP);
+	ASSERT_SAME(self->shadow, self->buf.p, self->len);
+	close(fd);
+}
+
 /* --- khugepaged, KSM, mlock, advice ---------------------------------------------------- */
 
 /* A huge page that was collapsed around device pages of the variant's size. */
@@ -1262,6 +1282,34 @@ TEST_F(hooks, soft_dirty)
 	for (at = 0; at < self->len; at += SZ_4K)
 		ASSERT_NE(0, gmem_pagemap(self->buf.p + at) & PM_SOFT_DIRTY);
 	ASSERT_EQ(2 * (self->len / 8), gmem_sum(self->buf.p, self->len));
+}
+
+/* And while it is there it counts so from when the device writes to it. */
+TEST_F(hooks, soft_dirty_on_the_device)
+{
+	size_t at, last = self->len - SZ_4K;
+
+	gmem_write_file("/proc/self/clear_refs", "4");
+	for (at = 0; at < self->len; at += SZ_4K)
+		ASSERT_EQ(0, gmem_pagemap(self->buf.p + at) & PM_SOFT_DIRTY);
+	device_reads(_metadata, self);
+	for (at = 0; at < self->len; at += SZ_4K)
+		ASSERT_EQ(0, gmem_pagemap(self->buf.p + at) & PM_SOFT_DIRTY);
+	npu_dirty(&self->npu, self->buf.p + last, self->shadow + last, SZ_4K);
+	ASSERT_NE(0, gmem_pagemap(self->buf.p + last) & PM_SOFT_DIRTY);
+
+	/* Nor is it forgotten on the way there. */
+	hmadvise(-1, self->buf.p, self->len, HMADV_PREFETCH);
+	gmem_write_file("/proc/self/clear_refs", "4");
+	gmem_pattern(self->buf.p, SZ_4K, 43);
+	gmem_pattern(self->shadow, SZ_4K, 43);
+	hmadvise(self->npu.hnid, self->buf.p, self->len, HMADV_PREFETCH);
+	ASSERT_ON(self->npu.hnid, self->buf.p, self->len);
+	ASSERT_NE(0, gmem_pagemap(self->buf.p) & PM_SOFT_DIRTY);
+	to_device(_metadata, self);
+	for (at = 0; at < self->len; at += SZ_4K)
+		ASSERT_NE(0, gmem_pagemap(self->buf.p + at) & PM_SOFT_DIRTY);
+	ASSERT_SAME(self->shadow, self->buf.p, self->len);
 }
 
 /* --- host pages under a device's mapping -------------------------------------------------- */

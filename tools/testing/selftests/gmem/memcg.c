@@ -216,6 +216,36 @@ TEST_F(memcg, evicted_pages_are_charged)
 	OK(gmem_child(pid));
 }
 
+/* What a device's faults cost the kernel, the process pays that it faults for. */
+TEST_F(memcg, windows_are_charged)
+{
+	const size_t len = 512UL << 20;
+	pid_t pid = gmem_fork();
+
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		struct npu npu;
+		long long charge;
+		size_t at;
+		char *p;
+
+		OK(group_write("cgroup.procs", "0"));
+		npu_open(&npu, 0);
+		npu_attach(&npu, 0);
+		p = mmap(NULL, len, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS |
+			 MAP_NORESERVE, -1, 0);
+		ASSERT_NE(MAP_FAILED, p);
+		ASSERT_EQ(0, madvise(p, len, MADV_NOHUGEPAGE));
+		charge = group_read("memory.current");
+		for (at = 0; at < len; at += SZ_2M)
+			npu_reduce(&npu, p + at, SZ_4K, NULL);
+		charge = group_read("memory.current") - charge;
+		/* A window, and a page table. */
+		_exit(charge < (long long)(len / SZ_2M * 2 * SZ_4K));
+	}
+	OK(gmem_child(pid));
+}
+
 /* But when the device goes away, he must take them, and ends if he cannot. */
 TEST_F(memcg, evacuation_makes_room)
 {

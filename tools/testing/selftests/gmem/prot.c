@@ -245,6 +245,19 @@ TEST_F(prot, prefetch_read_only)
 	ASSERT_SAME(self->shadow, self->buf.p, self->len);
 }
 
+/* What nobody may read does not become readable by being moved. */
+TEST_F(prot, prefetch_exec_only)
+{
+	if (!self->shared)
+		SKIP(return, "nothing to prefetch");
+	ASSERT_EQ(0, mprotect(self->buf.p, self->len, PROT_EXEC));
+	npu_reduce_err(EFAULT, &self->npu, self->buf.p, self->len, NULL);
+	hmadvise(self->npu.hnid, self->buf.p, self->len, HMADV_PREFETCH);
+	npu_reduce_err(EFAULT, &self->npu, self->buf.p, self->len, NULL);
+	ASSERT_EQ(0, mprotect(self->buf.p, self->len, RW));
+	ASSERT_SAME(self->shadow, self->buf.p, self->len);
+}
+
 /* The executable's text is private memory that nobody may write. */
 TEST_F(prot, text)
 {

@@ -78,6 +78,37 @@ TEST_F(regress, prefetch_fills_gaps)
 }
 
 /*
+ * A page that fills a hole brings its neighbours of the same VMA along, in small
+ * pages; a large page over them, as old as from before the VMA was split, stayed
+ * in part.  With it the device had what had been discarded since.
+ */
+TEST_F(regress, fill_beside_a_split)
+{
+	char *group = self->buf.p + SZ_64K, *rest = group + SZ_64K / 2;
+	struct npu_stats before, now;
+	struct npu_result res;
+
+	npu_stats(&self->npu[0], &before);
+	OK(madvise(self->buf.p, SZ_4K, MADV_DONTNEED));
+	npu_reduce(&self->npu[0], self->buf.p + SZ_1M, SZ_4K, NULL);
+	OK(madvise(rest, self->buf.p + SZ_2M - rest, MADV_DONTFORK));
+	npu_reduce(&self->npu[0], self->buf.p, SZ_4K, &res);
+	ASSERT_EQ(0, res.value);
+
+	OK(madvise(group, SZ_4K, MADV_DONTNEED));
+	npu_reduce(&self->npu[0], rest, SZ_4K, &res);
+	ASSERT_EQ(gmem_sum(self->shadow + (rest - self->buf.p), SZ_4K),
+		  res.value);
+	npu_reduce(&self->npu[0], group, SZ_4K, &res);
+	ASSERT_EQ(0, res.value);
+	npu_stats(&self->npu[0], &now);
+	ASSERT_EQ(before.c[NPU_STAT_STALE_HITS], now.c[NPU_STAT_STALE_HITS]);
+	memset(self->shadow, 0, SZ_4K);
+	memset(self->shadow + SZ_64K, 0, SZ_4K);
+	ASSERT_SAME(self->shadow, self->buf.p, SZ_2M);
+}
+
+/*
  * The zero page, mapped for a device at many addresses, made DMA debugging
  * believe in overlapping transfers.
  */
