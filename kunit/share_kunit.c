@@ -341,6 +341,31 @@ static void share_too_many_views(struct kunit *test)
 		gm_run_put(loc);
 }
 
+/*
+ * A block that cannot be cut is home as far as it moves, and the rest of it, which
+ * is another VMA's, stays where it is.
+ */
+static void share_mremap_beside_too_many(struct kunit *test)
+{
+	struct model *m = test->priv;
+	unsigned long loc = add_block(m, 0), first = 0;
+	u64 views = GM_MAX_VIEWS;
+	unsigned int nr = 256;
+
+	KUNIT_ASSERT_TRUE(test, gm_run_get(loc, views - 1));
+	KUNIT_EXPECT_EQ(test, -EOVERFLOW,
+			vm_object_rekey_begin(&m->vmo[0], 0, 1024, nr));
+	KUNIT_EXPECT_EQ(test, GM_LOC_NONE, vm_object_zap(&m->vmo[0], 0, &nr));
+	KUNIT_ASSERT_EQ(test, nr, 256);
+	vm_object_rekey_end(&m->vmo[0], 0, 1024, nr, true);
+	KUNIT_EXPECT_EQ(test, loc, vm_object_find(&m->vmo[0], 300, &first));
+	KUNIT_EXPECT_EQ(test, first, 0);
+	KUNIT_EXPECT_EQ(test, GM_LOC_NONE,
+			vm_object_find(&m->vmo[0], 1100, &first));
+	while (--views)
+		gm_run_put(loc);
+}
+
 static int share_init(struct kunit *test)
 {
 	struct model *m = kunit_kzalloc(test, sizeof(*m), GFP_KERNEL);
@@ -390,6 +415,7 @@ static struct kunit_case share_cases[] = {
 	KUNIT_CASE(share_mremap_into_a_hole),
 	KUNIT_CASE(share_mremap_undone),
 	KUNIT_CASE(share_too_many_views),
+	KUNIT_CASE(share_mremap_beside_too_many),
 	{}
 };
 

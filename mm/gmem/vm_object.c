@@ -754,6 +754,42 @@ int vm_object_rekey_begin(struct vm_object *vmo, unsigned long vpn,
 }
 
 /*
+ * One entry of those from @vpn to @last.  A block that reaches out of the range
+ * is there when it could not be cut: it has no pages in the range, or none of
+ * them moved.  Its other pages, and so itself, are not the caller's alone.
+ */
+static void gm_rekey_entry(struct vm_object *vmo, unsigned long index,
+			   unsigned long vpn, unsigned long last,
+			   unsigned long delta, bool moved)
+{
+	XA_STATE(xas, &vmo->pages, index);
+	struct gm_block *block = NULL;
+	void *entry;
+
+	xas_lock(&xas);
+	entry = xas_load(&xas);
+	if (!xa_is_value(entry))
+		block = entry;
+	if (!entry || xa_is_zero(entry) ||
+	    (block && (block->vpn < vpn ||
+		       block->vpn + gm_block_pages(block) - 1 > last)))
+		goto unlock;
+
+	if (moved) {
+		xas_store(&xas, NULL);
+		if (block)
+			block->vpn += delta;
+	}
+	xas_set_order(&xas, index + delta, gm_entry_order(entry));
+	if (xa_is_zero(xas_load(&xas)))
+		xas_store(&xas, moved ? entry : NULL);
+	else
+		WARN_ON_ONCE(moved);
+unlock:
+	xas_unlock(&xas);
+}
+
+/*
  * The PTEs moved, if @moved, and the pages follow; or they did not, and what
  * was reserved is given up.
  *
@@ -762,23 +798,9 @@ int vm_object_rekey_begin(struct vm_object *vmo, unsigned long vpn,
 void vm_object_rekey_end(struct vm_object *vmo, unsigned long vpn,
 			 unsigned long to, unsigned long nr, bool moved)
 {
-	unsigned long index, delta = to - vpn;
+	unsigned long index, last = vpn + nr - 1;
 	void *entry;
 
-	xa_for_each_range(&vmo->pages, index, entry, vpn, vpn + nr - 1) {
-		XA_STATE_ORDER(xas, &vmo->pages, (index + delta),
-			       gm_entry_order(entry));
-
-		if (moved) {
-			xa_erase(&vmo->pages, index);
-			if (!xa_is_value(entry))
-				((struct gm_block *)entry)->vpn += delta;
-		}
-		xas_lock(&xas);
-		if (xa_is_zero(xas_load(&xas)))
-			xas_store(&xas, moved ? entry : NULL);
-		else
-			WARN_ON_ONCE(moved);
-		xas_unlock(&xas);
-	}
+	xa_for_each_range(&vmo->pages, index, entry, vpn, last)
+		gm_rekey_entry(vmo, index, vpn, last, to - vpn, moved);
 }
