@@ -8,8 +8,8 @@
  * pass looks at each chunk that is in use at most once, oldest first, so it
  * ends whatever happens.  The first round takes what it can get without
  * waiting.  Only when that frees nothing, or leaves more in use than allowed,
- * does a second one wait for mmap locks and BUSY blocks, since one process that
- * is stuck must not keep the memory from all others.
+ * does a second one wait for mmap locks, for a while, and for BUSY blocks, since
+ * one process that is stuck must not keep the memory from all others.
  *
  * Evacuation is the same without end: rounds until nothing is left.
  */
@@ -25,6 +25,13 @@
 
 /* How often one run is tried before the next one has its turn. */
 #define GM_EVICT_TRIES	3
+
+/*
+ * Jiffies of a round that go into waiting for mmap locks.  A process can keep its
+ * own for as long as it likes, for example in mmap() of a file whose file system
+ * does not answer.
+ */
+#define GM_EVICT_PATIENCE	(HZ / 5)
 
 /*
  * One pass makes room for at most this part of the memory, however many wait:
@@ -126,14 +133,17 @@ static int gm_evict_pages(const struct gm_sharer *s, unsigned long run,
 static int gm_evict_sharer(const struct gm_sharer *s, unsigned long run,
 			   unsigned int flags)
 {
+	const struct gm_hnode *hnode = gm_loc_to_hnode(run);
 	int ret = -EAGAIN;
 
 	if (!mmget_not_zero(s->mm))
 		return -ESRCH;
-	if (!(flags & GM_RECALL_NOWAIT))
-		mmap_read_lock(s->mm);
-	else if (!mmap_read_trylock(s->mm))
-		goto put;
+	while (!mmap_read_trylock(s->mm)) {
+		if (flags & GM_RECALL_NOWAIT ||
+		    time_after(jiffies, hnode->evict_until))
+			goto put;
+		schedule_timeout_idle(1);
+	}
 	ret = gm_evict_pages(s, run, flags);
 	mmap_read_unlock(s->mm);
 put:
@@ -324,6 +334,7 @@ static bool gm_evict_round(struct gm_hnode *hnode, unsigned long nr_pages,
 	freed = hnode->freed;
 	enough = gm_hnode_fits(hnode, nr_pages, unit);
 	spin_unlock(&hnode->lock);
+	hnode->evict_until = jiffies + GM_EVICT_PATIENCE;
 
 	for (; chunks && !enough; chunks--) {
 		nr = gm_hnode_victims(hnode, victims, GM_CHUNK_PAGES);

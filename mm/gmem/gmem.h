@@ -228,6 +228,7 @@ struct gm_victim;
  * @evict_want: pages that the next pass shall make room for
  * @evict_max: the most that one of those who asked wants
  * @evict_seq: passes begun and passes ended; odd while one is under way
+ * @evict_until: jiffies after which this round waits for no mmap lock; @evictor's
  * @freed: pages given back since registration
  * @evictor: thread that makes room
  * @victims: its working space
@@ -254,6 +255,7 @@ struct gm_hnode {
 	unsigned long evict_want;
 	unsigned long evict_max;
 	unsigned long evict_seq;
+	unsigned long evict_until;
 	unsigned long freed;
 
 	struct task_struct *evictor;
