@@ -26,6 +26,9 @@
 /* Attempts at one page of a prefetch before it is left where it is. */
 #define GM_ADVISE_TRIES		4
 
+/* What is brought home in one go, before who wants the mmap lock has his turn. */
+#define GM_RETURN_PIECE		SZ_32M
+
 /*
  * Check the arguments that need no look at the address space.
  *
@@ -268,21 +271,38 @@ static int gm_prefetch_vma(struct gm_advice *a, struct vm_area_struct *vma,
 	return 0;
 }
 
+/* Whoever wants the mmap lock waits for a piece, not for the range. */
+static int gm_return_vma(struct gm_advice *a, struct vm_area_struct *vma,
+			 unsigned long *addr, unsigned long end)
+{
+	unsigned long next;
+	int ret;
+
+	for (; *addr < end; *addr = next) {
+		next = end - *addr > GM_RETURN_PIECE ? *addr + GM_RETURN_PIECE :
+						       end;
+		ret = gm_recall_range(vma, *addr, next, a->nid);
+		if (ret)
+			return ret;
+		if (next < end && mmap_lock_is_contended(a->mm)) {
+			*addr = next;
+			return -EAGAIN;
+		}
+	}
+	return 0;
+}
+
 /* Apply the advice to one VMA, from *@addr on, under the mmap lock. */
 static int gm_advise_vma(struct gm_advice *a, struct vm_area_struct *vma,
 			 unsigned long *addr, unsigned long end)
 {
-	int ret = 0;
-
 	if (a->hnode)
 		return gm_prefetch_vma(a, vma, addr, end);
-	if (a->behavior == HMADV_DISCARD)
-		zap_page_range_single(vma, *addr, end - *addr, NULL);
-	else
-		ret = gm_recall_range(vma, *addr, end, a->nid);
-	if (!ret)
-		*addr = end;
-	return ret;
+	if (a->behavior != HMADV_DISCARD)
+		return gm_return_vma(a, vma, addr, end);
+	zap_page_range_single(vma, *addr, end - *addr, NULL);
+	*addr = end;
+	return 0;
 }
 
 /* Room that others take again and again is not waited for without end. */
