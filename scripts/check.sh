@@ -18,7 +18,8 @@ number=0
 cd "$ROOT"
 inputs=$(
 	hash_tree .ci .gitignore ./*.md LICENSE Makefile Documentation bench \
-		configs drivers include kunit mm model patches qemu scripts tools
+		configs drivers include kunit mm model mutations patches qemu \
+		scripts tools
 	cat "$BUILD/linux/.gmem/origin" /var/lib/dpkg/status | sha256sum
 	echo "${QEMU:-}"
 )
