@@ -1292,6 +1292,9 @@ TEST_F(hooks, soft_dirty_on_the_device)
 	gmem_write_file("/proc/self/clear_refs", "4");
 	for (at = 0; at < self->len; at += SZ_4K)
 		ASSERT_EQ(0, gmem_pagemap(self->buf.p + at) & PM_SOFT_DIRTY);
+	/* Without a translation, so that it faults to read. */
+	ASSERT_EQ(0, mprotect(self->buf.p, self->len, PROT_NONE));
+	ASSERT_EQ(0, mprotect(self->buf.p, self->len, RW));
 	device_reads(_metadata, self);
 	for (at = 0; at < self->len; at += SZ_4K)
 		ASSERT_EQ(0, gmem_pagemap(self->buf.p + at) & PM_SOFT_DIRTY);
