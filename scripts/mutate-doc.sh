@@ -42,6 +42,8 @@ function section(title) {
 		by = "builds GMEM"
 	else if (verdict == "text")
 		by = "documentation"
+	else if (verdict == "before")
+		by = by "\n    (before the last change of the file or of these tests)"
 	else if (verdict != "killed")
 		by = toupper(verdict) (name in reason ? ": " reason[name] : "")
 	if (kind == "breakage")
@@ -52,10 +54,10 @@ function section(title) {
 }
 END {
 	tested = count["killed"] + count["survived"]
-	printf "\n%d of %d noticed, %d survived, %d do not build, %d say or build something, %d not run\n",
+	printf "\n%d of %d noticed, %d survived, %d do not build, %d say or build something, %d not run, %d noticed before a change\n",
 		count["killed"], tested, count["survived"], count["unbuilt"],
 		count["declares"] + count["build"] + count["text"],
-		count["not run"]
+		count["not run"], count["before"]
 }' "$FROM" > "$TO.tmp"
 mv "$TO.tmp" "$TO"
 say WRITE "${TO#"$ROOT"/}"

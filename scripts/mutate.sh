@@ -237,9 +237,14 @@ report()
 		case $kind in
 		hunk | breakage)
 			verdict="not run"
-			! known "$name" "$hash" ||
+			[ ! -f "$STATE/$name" ] ||
 				IFS=$'\t' read -r _ seconds verdict by \
 					< "$STATE/$name"
+			# Its file or its tests have changed since.
+			known "$name" "$hash" || [ "$verdict" != killed ] ||
+				verdict=before
+			known "$name" "$hash" || [ "$verdict" = before ] ||
+				verdict="not run"
 			;;
 		esac
 		printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$name" "$kind" "$file" \
@@ -252,10 +257,11 @@ report()
 		printf "  %-8s %s: %s: %s\n", toupper($4), $1, $3, $6
 	}
 	END {
-		printf "  %-8s %d of %d noticed, %d survived, %d do not build, %d not run\n",
+		printf "  %-8s %d of %d noticed, %d survived, %d do not build, %d not run, %d noticed before a change\n",
 			"SCORE", count["killed"],
 			count["killed"] + count["survived"],
-			count["survived"], count["unbuilt"], count["not run"]
+			count["survived"], count["unbuilt"], count["not run"],
+			count["before"]
 		exit count["survived"] + count["error"] > 0
 	}' "$RESULTS"
 }
