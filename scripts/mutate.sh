@@ -241,10 +241,10 @@ report()
 				IFS=$'\t' read -r _ seconds verdict by \
 					< "$STATE/$name"
 			# Its file or its tests have changed since.
-			known "$name" "$hash" || [ "$verdict" != killed ] ||
-				verdict=before
-			known "$name" "$hash" || [ "$verdict" = before ] ||
-				verdict="not run"
+			if ! known "$name" "$hash"; then
+				[ "$verdict" = killed ] && verdict=before ||
+					verdict="not run"
+			fi
 			;;
 		esac
 		printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$name" "$kind" "$file" \

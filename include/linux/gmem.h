@@ -204,10 +204,10 @@ struct gm_mmu {
 	 * @peer_map that gives the right to write, with or without the map
 	 * lock.  Concurrent with itself and with every other member of the
 	 * same context but @pmap_create and @pmap_destroy, so a driver needs a
-	 * lock of its own here.  May sleep, must not allocate, and completes even when every
-	 * queue of the device is stalled on a page fault.  Cannot fail: a
-	 * driver whose device does not answer in time resets the context,
-	 * which forgets everything too.
+	 * lock of its own here.  May sleep, must not allocate, and completes
+	 * even when every queue of the device is stalled on a page fault.
+	 * Cannot fail: a driver whose device does not answer in time resets
+	 * the context, which forgets everything too.
 	 */
 	void (*tlb_invl)(struct gm_context *ctx, unsigned long start,
 			 unsigned long end);

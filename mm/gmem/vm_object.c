@@ -355,10 +355,10 @@ static unsigned int gm_block_zap(struct gm_block *block, unsigned int i,
 unsigned long vm_object_zap(struct vm_object *vmo, unsigned long vpn,
 			    unsigned int *nr)
 {
-	unsigned int zapped = 1;
 	XA_STATE(xas, &vmo->pages, vpn);
 	unsigned long loc = GM_LOC_NONE;
 	struct gm_block *block = NULL;
+	unsigned int zapped = 1;
 	void *entry;
 
 	xas_lock(&xas);

@@ -253,7 +253,6 @@ TEST_F(fork, child_other_device)
 	ASSERT_SAME(self->shadow, self->buf.p, self->len);
 }
 
-/* Who is left alone gets the right to write back, without a copy. */
 /*
  * The device may write again what it has in one large page that is read-only, in
  * two VMAs now: the large page must go before there are small ones, which the
@@ -274,6 +273,7 @@ TEST_F(fork, split_then_write)
 	ASSERT_SAME(self->shadow, self->buf.p, self->len);
 }
 
+/* Who is left alone gets the right to write back, without a copy. */
 TEST_F(fork, last_one_copies_nothing)
 {
 	long long used = gmem_hnode_get(self->npu.hnid, "used");

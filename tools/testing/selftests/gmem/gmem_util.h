@@ -34,8 +34,10 @@ struct uffdio_move {
 	__s64 move;
 };
 
-#define UFFD_FEATURE_WP_ASYNC	(1 << 15)
 #define UFFDIO_MOVE		_IOWR(UFFDIO, 0x05, struct uffdio_move)
+#endif
+#ifndef UFFD_FEATURE_WP_ASYNC
+#define UFFD_FEATURE_WP_ASYNC	(1 << 15)
 #endif
 #ifndef MAP_PEER_SHARED
 #define MAP_PEER_SHARED		0x01000000
@@ -238,6 +240,7 @@ bool gmem_hnodes_idle(void);
 
 /* Watches a range; a descriptor, or -1 and errno. */
 int gmem_uffd_open(void *p, size_t len, uint64_t mode);
+/* The same, with UFFD_FEATURE_*. */
 int gmem_uffd_open_with(void *p, size_t len, uint64_t mode, uint64_t features);
 int gmem_uffd_protect(int fd, void *p, size_t len, bool protect);
 
