@@ -162,9 +162,6 @@ static int gm_resident_map(struct gm_resident *r, struct gm_block *block)
 			return ret;
 		r->fresh = GM_LOC_NONE;
 	}
-	/* It may be part of a large page, which is older than its VMA. */
-	if (r->small)
-		gm_ctx_unmap_block(ctx, r->vma, block);
 	if (vma_soft_dirty_enabled(r->vma) && r->write)
 		gm_mark_soft_dirty(r->vma, block);
 	else if (vma_soft_dirty_enabled(r->vma))

@@ -606,8 +606,6 @@ struct gm_prepared {
 	unsigned long births;
 };
 
-void gm_ctx_unmap_block(struct gm_context *ctx, struct vm_area_struct *vma,
-			struct gm_block *block);
 int gm_ctx_map_block(struct gm_context *ctx, struct vm_area_struct *vma,
 		     struct gm_block *block, unsigned int order,
 		     unsigned int flags);

@@ -152,19 +152,6 @@ static int gm_ctx_map_pages(struct gm_context *ctx, struct gm_block *block,
 }
 
 /*
- * Unmap what @block has of @vma, and all of a large page that is partly there.
- *
- * Context: As gm_ctx_map_block().
- */
-void gm_ctx_unmap_block(struct gm_context *ctx, struct vm_area_struct *vma,
-			struct gm_block *block)
-{
-	gm_ctx_change(ctx, max(gm_block_start(block), vma->vm_start),
-		      min(gm_block_end(block), vma->vm_end),
-		      ctx->gdev->mmu->peer_unmap);
-}
-
-/*
  * Map what @block has of @vma for the device, whose page tables take pages of
  * at least @order, with the right to write if @flags has it and nothing forbids.
  *
@@ -189,6 +176,9 @@ int gm_ctx_map_block(struct gm_context *ctx, struct vm_area_struct *vma,
 
 	if (!(vma->vm_flags & VM_WRITE) || gm_run_shared(block->loc))
 		flags = 0;
+	/* Part of it may be in a large page, which is older than the VMA. */
+	if (start > base || end < gm_block_end(block))
+		gm_ctx_change(ctx, start, end, ctx->gdev->mmu->peer_unmap);
 
 	mutex_lock(&ctx->map_lock);
 	if (ctx->dead) {
@@ -203,7 +193,7 @@ int gm_ctx_map_block(struct gm_context *ctx, struct vm_area_struct *vma,
 	}
 	mutex_unlock(&ctx->map_lock);
 	if (failed)
-		gm_ctx_unmap_block(ctx, vma, block);
+		gm_ctx_change(ctx, start, end, ctx->gdev->mmu->peer_unmap);
 	return ret;
 }
 

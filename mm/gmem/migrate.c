@@ -671,12 +671,6 @@ static int gm_migrate_fill(struct gm_piece *p, struct gm_context *ctx)
 	/* All of its pages are mapped, for writing. */
 	if (vma_soft_dirty_enabled(p->vma))
 		gm_mark_soft_dirty(p->vma, block);
-	/* Small pages come in the place of a large one that is in two VMAs. */
-	if (gm_block_start(block) < p->vma->vm_start ||
-	    gm_block_end(block) > p->vma->vm_end)
-		gm_as_unmap(p->as, p->hnode->gdev,
-			    max(gm_block_start(block), p->vma->vm_start),
-			    min(gm_block_end(block), p->vma->vm_end));
 	return gm_move_and_map(p, ctx);
 }
 
