@@ -76,6 +76,21 @@ void gm_as_destroy(struct gm_as *as)
 }
 EXPORT_SYMBOL_GPL(gm_as_destroy);
 
+/* Is @gdev attached to @as, which may be NULL? */
+bool gm_as_attached(struct gm_as *as, const struct gm_dev *gdev)
+{
+	struct gm_context *ctx;
+	bool attached = false;
+
+	if (!as)
+		return false;
+	down_read(&as->ctx_sem);
+	list_for_each_entry(ctx, &as->contexts, as_link)
+		attached |= ctx->gdev == gdev;
+	up_read(&as->ctx_sem);
+	return attached;
+}
+
 void __gm_exit(struct mm_struct *mm)
 {
 	struct gm_as *as = mm->gm_as;

@@ -490,6 +490,7 @@ struct gm_dev {
 void gm_dev_put(struct gm_dev *gdev);
 void gm_as_get(struct gm_as *as);
 void gm_as_put(struct gm_as *as);
+bool gm_as_attached(struct gm_as *as, const struct gm_dev *gdev);
 void gm_block_done(struct gm_as *as, struct gm_block *block);
 void gm_fence_init(struct gm_fence *fence);
 int gm_fence_wait(struct gm_fence *fence);

@@ -380,21 +380,18 @@ static int gm_advise_target(struct gm_advice *a, int hnid)
 static int gm_advise_prefetch(struct mm_struct *mm, int hnid,
 			      unsigned long start, unsigned long end)
 {
-	struct gm_advice a = { .mm = mm, .behavior = HMADV_PREFETCH };
+	struct gm_advice a = {
+		.mm = mm,
+		.as = READ_ONCE(mm->gm_as),
+		.behavior = HMADV_PREFETCH,
+	};
 	int ret = gm_advise_target(&a, hnid);
 
-	if (ret || start == end)
-		goto out;
-	if (a.hnode) {
-		a.as = gm_as_create(mm);
-		if (IS_ERR(a.as)) {
-			ret = PTR_ERR(a.as);
-			goto out;
-		}
-	}
-	ret = gm_advise_walk(&a, start, end);
-	gm_as_destroy(a.as);
-out:
+	/* Who may not use the device may not fill it either. */
+	if (a.hnode && !gm_as_attached(a.as, a.hnode->gdev))
+		ret = -EPERM;
+	if (!ret && start < end)
+		ret = gm_advise_walk(&a, start, end);
 	if (a.hnode)
 		gm_hnode_put(a.hnode);
 	return ret == -EHWPOISON ? -EIO : ret;

@@ -652,18 +652,53 @@ TEST_F(abi, without_a_device)
 			_exit(2);
 		if (gmem_diff(self->shadow, buf.p, SZ_64K) != SZ_64K)
 			_exit(3);
-		/* Its memory may go to the device all the same. */
-		if (_hmadvise(self->npu.hnid, buf.p, SZ_64K, HMADV_PREFETCH))
-			_exit(4);
-		if (gmem_pages_on(buf.p, SZ_64K, self->npu.hnid) != 16)
-			_exit(5);
-		if (gmem_diff(self->shadow, buf.p, SZ_64K) != SZ_64K)
-			_exit(6);
 		if (_hmadvise(-1, buf.p, SZ_64K, HMADV_DISCARD))
-			_exit(7);
+			_exit(4);
 		_exit(gmem_nonzero(buf.p, SZ_64K) != SZ_64K);
 	}
 	ASSERT_EQ(0, gmem_child(pid));
+}
+
+/*
+ * The permission to open a device is the permission to use its memory: neither
+ * who never opened one nor a child that has the file of its parent fills it.
+ */
+TEST_F(abi, prefetch_is_for_who_attached)
+{
+	pid_t pid = gmem_fork();
+
+	if (!pid) {
+		struct gmem_buf buf;
+		struct npu npu;
+
+		if (_gmem_map(&buf, SZ_64K, SZ_64K, 0, RW, MAP_PEER_SHARED))
+			_exit(1);
+		gmem_pattern(buf.p, SZ_64K, 3);
+		gmem_pattern(self->shadow, SZ_64K, 3);
+		if (_hmadvise(self->npu.hnid, buf.p, SZ_64K,
+			      HMADV_PREFETCH) != EPERM)
+			_exit(2);
+		/* Checked without a range, too. */
+		if (_hmadvise(self->npu.hnid, buf.p, 0,
+			      HMADV_PREFETCH) != EPERM)
+			_exit(3);
+		if (gmem_pages_on(buf.p, SZ_64K, self->npu.hnid))
+			_exit(4);
+		/* Not even what its parent has there already. */
+		if (_hmadvise(self->npu.hnid, self->buf.p, LEN,
+			      HMADV_PREFETCH) != EPERM)
+			_exit(5);
+		if (_npu_open(&npu, 0) || _npu_attach(&npu, 0))
+			_exit(6);
+		if (_hmadvise(self->npu.hnid, buf.p, SZ_64K, HMADV_PREFETCH))
+			_exit(7);
+		if (gmem_pages_on(buf.p, SZ_64K, self->npu.hnid) != 16)
+			_exit(8);
+		_exit(gmem_diff(self->shadow, buf.p, SZ_64K) != SZ_64K);
+	}
+	ASSERT_EQ(0, gmem_child(pid));
+	hmadvise(self->npu.hnid, self->buf.p, LEN, HMADV_PREFETCH);
+	ASSERT_ON(self->npu.hnid, self->buf.p, LEN);
 }
 
 /* --- move_pages() and sysfs ------------------------------------------------- */
