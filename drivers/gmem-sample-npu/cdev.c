@@ -168,16 +168,23 @@ static int npu_ioctl_attach(struct npu_file *file, union npu_arg *arg)
 		return -ENOMEM;
 	ctx->npu = file->npu;
 	ctx->mm = current->mm;
+	ret = npu_fault_slots_alloc(ctx);
+	if (ret)
+		goto err_free;
 	ret = npu_gmem_attach(ctx, arg->attach.flags & GMEM_NPU_ATTACH_STRICT ?
 			      GM_ATTACH_STRICT : 0);
-	if (ret) {
-		kfree(ctx);
-		return ret;
-	}
+	if (ret)
+		goto err_slots;
 	/* As long as it is compared with, no other process may be at @mm. */
 	mmgrab(ctx->mm);
 	file->ctx = ctx;
 	return 0;
+
+err_slots:
+	npu_fault_slots_free(ctx);
+err_free:
+	kfree(ctx);
+	return ret;
 }
 
 static void npu_file_detach(struct npu_file *file)
@@ -187,6 +194,7 @@ static void npu_file_detach(struct npu_file *file)
 	npu_ctx_stop(ctx);
 	npu_gmem_detach(ctx);
 	mmdrop(ctx->mm);
+	npu_fault_slots_free(ctx);
 	kfree(ctx);
 	file->ctx = NULL;
 }

@@ -4,10 +4,14 @@
  *
  * A queue whose job misses writes one or more records and stalls until it is
  * answered: REPLAY translates again, ABORT ends the job.  The interrupt
- * collects all records there are, those of one job in the slot of its queue
- * and the slots of one context in a batch, and a worker serves each batch: the
- * workers of different batches run in parallel.  Then every queue of the batch
- * is answered on its own.
+ * collects all records there are, those of one job in the slot that its context
+ * has for the queue and the slots of one context in a batch, and a worker serves
+ * each batch: the workers of different batches run in parallel.  Then every
+ * queue of the batch is answered on its own.
+ *
+ * Serving a fault may take as long as the owner's memory makes it: a file
+ * system may be frozen.  When the job was killed meanwhile the queue has another
+ * one, of another context, whose slot is its own.
  *
  * A record names its job by the fence value.  As a compute queue has only one
  * job at a time, an answer sent while that job is still the queue's, under the
@@ -61,7 +65,7 @@ static int npu_slot_error(const struct npu_fault_slot *lead,
 static void npu_slot_answer(struct npu *npu, struct npu_fault_slot *slot,
 			    int error)
 {
-	struct npu_compute *c = container_of(slot, struct npu_compute, faults);
+	struct npu_compute *c = slot->c;
 	u64 resp = NPU_RESP_QUEUE(c->q.nr) | NPU_RESP_REPLAY;
 
 	spin_lock_irq(&c->q.lock);
@@ -131,7 +135,7 @@ static void npu_slot_add(struct npu_fault_slot *slot, u64 addr, u64 info)
 		(info & NPU_FAULT_WRITE ? NPU_RECORD_WRITE : 0);
 }
 
-/* Put one record into the slot of its queue; a slot in use anew joins @fresh. */
+/* Put one record into the slot of its job; a slot in use anew joins @fresh. */
 static void npu_fault_take(struct npu *npu, const __le64 *words, u64 info,
 			   struct list_head *fresh)
 {
@@ -144,14 +148,14 @@ static void npu_fault_take(struct npu *npu, const __le64 *words, u64 info,
 	if (nr >= npu->nr_compute)
 		return;
 	c = &npu->compute[nr];
-	slot = &c->faults;
 	spin_lock(&c->q.lock);
-	if (!c->job || c->job->fence != fence) {
-		/* The job was ended in the meantime, which was its answer. */
-	} else if (!slot->busy) {
+	/* The job was ended in the meantime, which was its answer. */
+	if (!c->job || c->job->fence != fence)
+		goto unlock;
+	slot = &c->job->ctx->slots[nr];
+	if (!slot->busy) {
 		slot->busy = true;
 		slot->open = true;
-		slot->ctx = c->job->ctx;
 		slot->fence = fence;
 		slot->nr = 0;
 		atomic_inc(&slot->ctx->faulting);
@@ -162,13 +166,14 @@ static void npu_fault_take(struct npu *npu, const __le64 *words, u64 info,
 	} else {
 		slot->missed = true;
 	}
+unlock:
 	spin_unlock(&c->q.lock);
 }
 
 static void npu_batch_add(struct npu_fault_slot *lead,
 			  struct npu_fault_slot *slot)
 {
-	struct npu_compute *c = container_of(slot, struct npu_compute, faults);
+	struct npu_compute *c = slot->c;
 	struct gm_fault *fault = &lead->fault[lead->nr_faults];
 	unsigned int i;
 
@@ -275,15 +280,39 @@ void npu_faults_start(struct npu *npu)
 }
 
 /**
- * npu_fault_slot_init() - prepare the slot of a queue
- * @slot: slot, zeroed
+ * npu_fault_slots_alloc() - make a context able to take faults
+ * @ctx: new context
  *
- * Context: Any context.
+ * Context: Process context.
+ * Return: 0 or -ENOMEM.
  */
-void npu_fault_slot_init(struct npu_fault_slot *slot)
+int npu_fault_slots_alloc(struct npu_ctx *ctx)
 {
-	INIT_WORK(&slot->work, npu_fault_work);
-	INIT_LIST_HEAD(&slot->batch);
+	struct npu *npu = ctx->npu;
+	unsigned int i;
+
+	ctx->slots = kvcalloc(npu->nr_compute, sizeof(*ctx->slots),
+			      GFP_KERNEL_ACCOUNT);
+	if (!ctx->slots)
+		return -ENOMEM;
+	for (i = 0; i < npu->nr_compute; i++) {
+		ctx->slots[i].c = &npu->compute[i];
+		ctx->slots[i].ctx = ctx;
+		INIT_WORK(&ctx->slots[i].work, npu_fault_work);
+		INIT_LIST_HEAD(&ctx->slots[i].batch);
+	}
+	return 0;
+}
+
+/**
+ * npu_fault_slots_free() - the reverse of npu_fault_slots_alloc()
+ * @ctx: context that was never attached or is stopped
+ *
+ * Context: Process context.
+ */
+void npu_fault_slots_free(struct npu_ctx *ctx)
+{
+	kvfree(ctx->slots);
 }
 
 static void npu_destroy_wq(void *wq)

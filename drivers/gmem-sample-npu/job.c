@@ -197,7 +197,6 @@ int npu_compute_init(struct npu *npu)
 		c = &npu->compute[i];
 		c->q.end = npu_compute_end;
 		INIT_LIST_HEAD(&c->waiting);
-		npu_fault_slot_init(&c->faults);
 		ret = npu_queue_init(npu, &c->q, i, NPU_COMPUTE_RING);
 		if (ret)
 			return ret;

@@ -81,6 +81,7 @@ enum npu_count {
  * @gm: GMEM's context
  * @mm: compared with the caller's, never used; holds a reference
  * @id: hardware context, from pmap_create to pmap_destroy
+ * @slots: one for each compute queue
  * @faulting: queues whose faults are being served for this context
  * @faults: faults answered
  * @jobs: jobs ended
@@ -91,6 +92,7 @@ struct npu_ctx {
 	struct gm_context *gm;
 	struct mm_struct *mm;
 	unsigned int id;
+	struct npu_fault_slot *slots;
 	atomic_t faulting;
 	atomic64_t faults;
 	atomic64_t jobs;
@@ -163,11 +165,12 @@ struct npu_queue {
 #define NPU_MAX_FAULTS		128
 
 /**
- * struct npu_fault_slot - the faults of one compute queue
- * @work: serves a batch: this queue's faults and those of its followers
+ * struct npu_fault_slot - the faults of one context on one compute queue
+ * @c: compute queue
+ * @ctx: context
+ * @work: serves a batch: these faults and those of followers
  * @link: in the list of the drain, or in the leader's @batch
  * @batch: slots that @work answers, this one last
- * @ctx: context of the stalled job
  * @fence: the stalled job
  * @busy: from the first record to the answer; queue lock
  * @open: records may be added; queue lock
@@ -178,10 +181,11 @@ struct npu_queue {
  * @fault: the faults of the whole batch
  */
 struct npu_fault_slot {
+	struct npu_compute *c;
+	struct npu_ctx *ctx;
 	struct work_struct work;
 	struct list_head link;
 	struct list_head batch;
-	struct npu_ctx *ctx;
 	u64 fence;
 	bool busy;
 	bool open;
@@ -198,14 +202,12 @@ struct npu_fault_slot {
  * @job: that job, or NULL; queue lock
  * @waiting: jobs that run after it; queue lock
  * @load: @job and @waiting counted
- * @faults: faults of @job
  */
 struct npu_compute {
 	struct npu_queue q;
 	struct npu_job *job;
 	struct list_head waiting;
 	unsigned int load;
-	struct npu_fault_slot faults;
 };
 
 #define NPU_COPY_RING		64	/* commands in flight per engine */
@@ -406,7 +408,8 @@ int npu_copy(struct gm_dev *gdev, enum gm_copy_op op,
 /* fault.c */
 int npu_faults_init(struct npu *npu);
 void npu_faults_start(struct npu *npu);
-void npu_fault_slot_init(struct npu_fault_slot *slot);
+int npu_fault_slots_alloc(struct npu_ctx *ctx);
+void npu_fault_slots_free(struct npu_ctx *ctx);
 irqreturn_t npu_fault_irq(int irq, void *data);
 void npu_fault_answer(struct gm_context *gm, struct gm_fault *faults,
 		      unsigned int nr);

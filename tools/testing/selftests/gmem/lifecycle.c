@@ -5,8 +5,11 @@
  */
 #include "gmem_test.h"
 
+#include <fcntl.h>
+#include <linux/fs.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 
 #define RW			(PROT_READ | PROT_WRITE)
@@ -438,6 +441,115 @@ TEST_F(lifecycle, unbind_against_exit)
 	npu_attach(&self->npu, 0);
 	to_device(_metadata, self);
 	ASSERT_SAME(self->shadow, self->buf.p, self->len);
+}
+
+/* --- a fault that takes as long as a file system wants ------------------------- */
+
+#define FROZEN_LEN	(4 * SZ_4K)
+
+static int freeze(bool on)
+{
+	int fd = open(GMEM_FS, O_RDONLY | O_CLOEXEC);
+	int err = fd < 0 || ioctl(fd, on ? FIFREEZE : FITHAW, 0) ? errno : 0;
+
+	close(fd);
+	return err;
+}
+
+FIXTURE(frozen)
+{
+	struct npu npu;
+	struct gmem_buf buf;
+	char *file;
+};
+
+FIXTURE_SETUP(frozen)
+{
+	int fd;
+
+	npu_open(&self->npu, 0);
+	gmem_map(&self->buf, SZ_64K, SZ_64K, 0, RW, MAP_PEER_SHARED);
+	OK(_gmem_fs_mount());
+	fd = open(GMEM_FS, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	ASSERT_LE(0, fd);
+	gmem_pattern(self->buf.p, FROZEN_LEN, 3);
+	ASSERT_EQ(FROZEN_LEN, write(fd, self->buf.p, FROZEN_LEN));
+	OK(fsync(fd));
+	self->file = mmap(NULL, FROZEN_LEN, RW, MAP_SHARED, fd, 0);
+	ASSERT_NE(MAP_FAILED, self->file);
+	close(fd);
+}
+
+FIXTURE_TEARDOWN_PARENT(frozen)
+{
+	/* Who failed may have left it so, and a child that waits for it. */
+	freeze(false);
+	EXPECT_NO_DEVICE_PAGES();
+}
+
+static int submit_first_queue(const struct npu *npu, void *p, size_t len,
+			      uint64_t value, uint64_t *seqno)
+{
+	struct gmem_npu_submit s = {
+		.size = sizeof(s),
+		.op = NPU_OP_FILL,
+		.queue = 0,
+		.args = { (uintptr_t)p, len, value },
+	};
+
+	if (ioctl(npu->fd, GMEM_NPU_SUBMIT, &s))
+		return errno;
+	*seqno = s.seqno;
+	return 0;
+}
+
+/*
+ * Serving a fault cannot be broken off, so who was killed stays until the file
+ * system thaws, as with a fault of a CPU.  Nobody else has to wait for that.
+ */
+TEST_F(frozen, killed_owner_keeps_no_queue)
+{
+	struct gmem_npu_wait wait = {
+		.size = sizeof(wait),
+		.timeout_ns = 20 * 1000000000ULL,
+	};
+	struct npu_stats before, stats;
+	uint64_t seqno = 0;
+	pid_t pid;
+	int tries;
+
+	npu_stats(&self->npu, &before);
+	OK(freeze(true));
+	pid = gmem_fork();
+	if (!pid) {
+		struct npu npu;
+
+		if (_npu_open(&npu, 0) || _npu_attach(&npu, 0) ||
+		    submit_first_queue(&npu, self->file, FROZEN_LEN, 7,
+				       &seqno))
+			_exit(1);
+		pause();
+	}
+	for (tries = 0; tries < 500; tries++) {
+		npu_stats(&self->npu, &stats);
+		if (stats.c[NPU_STAT_FAULTS] > before.c[NPU_STAT_FAULTS])
+			break;
+		gmem_sleep_ms(10);
+	}
+	ASSERT_GT(500, tries);
+	kill(pid, SIGKILL);
+
+	npu_attach(&self->npu, 0);
+	OK(submit_first_queue(&self->npu, self->buf.p, SZ_64K, 9, &seqno));
+	wait.seqno = seqno;
+	OK(ioctl(self->npu.fd, GMEM_NPU_WAIT, &wait));
+	ASSERT_EQ(0, wait.status);
+	ASSERT_LT(0, wait.faults);
+	/* It was frozen all the time. */
+	ASSERT_EQ(0, waitpid(pid, NULL, WNOHANG));
+	OK(freeze(false));
+	ASSERT_EQ(128 + SIGKILL, gmem_child(pid));
+	ASSERT_EQ(9, self->buf.p[SZ_64K - 8]);
 }
 
 GMEM_TEST_MAIN("Processes and devices that come and go at any moment.")
