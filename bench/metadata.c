@@ -121,8 +121,19 @@ static const struct layout {
 	{ "2m", layout_2m, 0 },
 };
 
+static void to_device(const struct gmem_buf *buf, size_t holes)
+{
+	bench_expect("errno",
+		     _hmadvise(npu.hnid, buf->p, buf->len, HMADV_PREFETCH),
+		     holes ? ENOMEM : 0);
+	bench_expect("pages on the device",
+		     gmem_pages_on(buf->p, buf->len, npu.hnid),
+		     (buf->len - holes) / SZ_4K);
+}
+
 /*
- * Without a context there are no translations, and nothing of the driver's.
+ * The driver keeps page tables of the device as long as the context is there.
+ * With @driver it makes them while bytes are counted, otherwise before.
  *
  * Return: in per cent of what is on the device.
  */
@@ -132,16 +143,19 @@ static double measure(const struct layout *layout, size_t len, bool driver)
 	struct gmem_buf buf;
 	long long bytes;
 
+	bench_check(_npu_attach(&npu, 0), "attach");
 	layout->map(&buf, len);
+	if (!driver) {
+		to_device(&buf, holes);
+		bench_expect("errno", _hmadvise(-1, buf.p, buf.len,
+						HMADV_DISCARD),
+			     holes ? ENOMEM : 0);
+	}
 	bytes = kernel_bytes();
-	bench_expect("errno",
-		     _hmadvise(npu.hnid, buf.p, buf.len, HMADV_PREFETCH),
-		     holes ? ENOMEM : 0);
-	bench_expect("pages on the device",
-		     gmem_pages_on(buf.p, buf.len, npu.hnid),
-		     (len - holes) / SZ_4K);
+	to_device(&buf, holes);
 	bytes = kernel_bytes() - bytes;
 	gmem_unmap(&buf);
+	bench_check(_npu_detach(&npu), "detach");
 	if (!driver)
 		bench_figure(bytes, "bytes", "curve.metadata-%s.%zu",
 			     layout->name, len - holes);
@@ -159,11 +173,8 @@ static void measure_layout(const struct layout *layout)
 		percent = measure(layout, len, false);
 	}
 	bench_figure(percent, "%-of-bytes", "metadata.%s", layout->name);
-	bench_check(_npu_attach(&npu, 0), "attach");
-	percent = measure(layout, len, true);
-	bench_check(_npu_detach(&npu), "detach");
-	bench_figure(percent, "%-of-bytes", "metadata.%s-with-driver",
-		     layout->name);
+	bench_figure(measure(layout, len, true), "%-of-bytes",
+		     "metadata.%s-with-driver", layout->name);
 }
 
 int main(void)
