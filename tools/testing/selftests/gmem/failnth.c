@@ -352,6 +352,7 @@ static int run_fork(nth_t *self)
 
 static void after_fork(struct __test_metadata *_metadata, nth_t *self)
 {
+	__atomic_store_n(&self->settled, true, __ATOMIC_RELEASE);
 	if (self->child > 0)
 		ASSERT_EQ(0, gmem_child(self->child));
 }
