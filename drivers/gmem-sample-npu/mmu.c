@@ -62,12 +62,14 @@ struct npu_table {
  * @prepare_lock: held while tables are added
  * @root: table of level 3
  * @tables: tables of levels 0 to 2, by VA shifted right by what one maps
+ * @nr: tables in all; tables_lock of the device
  */
 struct npu_pmap {
 	struct npu *npu;
 	struct mutex prepare_lock;	/* while tables are added */
 	struct npu_table *root;
 	struct xarray tables[NPU_PT_LEVELS - 1];
+	unsigned int nr;
 };
 
 /* Whether a level 1 or 0 entry with these flags is a page. */
@@ -114,28 +116,48 @@ int npu_tables_init(struct npu *npu)
 	if (!npu->tables)
 		return -ENOMEM;
 	npu->nr_tables = size / NPU_PT_SIZE;
+	npu->tables_free = npu->nr_tables;
 	npu->tables_used = devm_bitmap_zalloc(dev, npu->nr_tables, GFP_KERNEL);
 	return npu->tables_used ? 0 : -ENOMEM;
 }
 
-static struct npu_table *npu_table_alloc(struct npu *npu)
+/*
+ * Find room for a table.  Tables stay as long as their context, and an access to
+ * each 2 MiB of an address space takes one, so no context gets more of them than
+ * it leaves to others.
+ *
+ * Return: the number of the table, or @npu->nr_tables.
+ */
+static unsigned int npu_table_take(struct npu *npu, struct npu_pmap *pmap)
 {
-	struct npu_table *table;
 	unsigned int i;
 
-	table = kzalloc(sizeof(*table), GFP_KERNEL);
-	if (!table)
-		return NULL;
-
-	spin_lock(&npu->tables_lock);
+	lockdep_assert_held(&npu->tables_lock);
+	if (pmap->nr >= npu->tables_free)
+		return npu->nr_tables;
 	i = find_next_zero_bit(npu->tables_used, npu->nr_tables,
 			       npu->tables_hint);
 	if (i == npu->nr_tables)
 		i = find_first_zero_bit(npu->tables_used, npu->nr_tables);
-	if (i < npu->nr_tables) {
-		__set_bit(i, npu->tables_used);
-		npu->tables_hint = i + 1;
-	}
+	__set_bit(i, npu->tables_used);
+	npu->tables_hint = i + 1;
+	npu->tables_free--;
+	pmap->nr++;
+	return i;
+}
+
+static struct npu_table *npu_table_alloc(struct npu_pmap *pmap)
+{
+	struct npu *npu = pmap->npu;
+	struct npu_table *table;
+	unsigned int i;
+
+	table = kzalloc(sizeof(*table), GFP_KERNEL_ACCOUNT);
+	if (!table)
+		return NULL;
+
+	spin_lock(&npu->tables_lock);
+	i = npu_table_take(npu, pmap);
 	spin_unlock(&npu->tables_lock);
 
 	if (i == npu->nr_tables) {
@@ -150,11 +172,15 @@ static struct npu_table *npu_table_alloc(struct npu *npu)
 	return table;
 }
 
-static void npu_table_free(struct npu *npu, struct npu_table *table)
+static void npu_table_free(struct npu_pmap *pmap, struct npu_table *table)
 {
+	struct npu *npu = pmap->npu;
+
 	spin_lock(&npu->tables_lock);
 	__clear_bit((table->addr - npu->tables_base) / NPU_PT_SIZE,
 		    npu->tables_used);
+	npu->tables_free++;
+	pmap->nr--;
 	spin_unlock(&npu->tables_lock);
 	kfree(table);
 }
@@ -325,11 +351,11 @@ static void npu_pmap_free(struct npu_pmap *pmap)
 
 	for (level = 0; level < ARRAY_SIZE(pmap->tables); level++) {
 		xa_for_each(&pmap->tables[level], key, table)
-			npu_table_free(pmap->npu, table);
+			npu_table_free(pmap, table);
 		xa_destroy(&pmap->tables[level]);
 	}
 	if (pmap->root)
-		npu_table_free(pmap->npu, pmap->root);
+		npu_table_free(pmap, pmap->root);
 	mutex_destroy(&pmap->prepare_lock);
 	kfree(pmap);
 }
@@ -343,14 +369,14 @@ static int npu_pmap_create(struct gm_context *gm)
 
 	if (npu_fail(NPU_FAIL_PMAP_CREATE))
 		return -ENOMEM;
-	pmap = kzalloc(sizeof(*pmap), GFP_KERNEL);
+	pmap = kzalloc(sizeof(*pmap), GFP_KERNEL_ACCOUNT);
 	if (!pmap)
 		return -ENOMEM;
 	pmap->npu = npu;
 	mutex_init(&pmap->prepare_lock);
 	for (level = 0; level < ARRAY_SIZE(pmap->tables); level++)
-		xa_init(&pmap->tables[level]);
-	pmap->root = npu_table_alloc(npu);
+		xa_init_flags(&pmap->tables[level], XA_FLAGS_ACCOUNT);
+	pmap->root = npu_table_alloc(pmap);
 	if (!pmap->root) {
 		npu_pmap_free(pmap);
 		return -ENOMEM;
@@ -402,7 +428,7 @@ static int npu_pmap_grow(struct npu_pmap *pmap, unsigned long va,
 	ret = xa_reserve(tables, key, GFP_KERNEL);
 	if (ret)
 		return ret;
-	table = npu_table_alloc(pmap->npu);
+	table = npu_table_alloc(pmap);
 	if (!table) {
 		xa_release(tables, key);
 		return -ENOMEM;

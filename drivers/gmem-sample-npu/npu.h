@@ -260,9 +260,10 @@ struct npu_engine {
  * @tables: the rest of the local memory, which holds page tables
  * @tables_base: local address of @tables
  * @nr_tables: how many fit
+ * @tables_free: how many are free; tables_lock
  * @tables_used: bitmap
  * @tables_hint: where to look for the next free one
- * @tables_lock: protects @tables_used and @tables_hint
+ * @tables_lock: protects @tables_free, @tables_used and @tables_hint
  * @nr_compute: compute queues
  * @nr_engines: copy queues, numbered after the compute queues
  * @nr_contexts: hardware contexts
@@ -307,9 +308,10 @@ struct npu {
 	void __iomem *tables;
 	u64 tables_base;
 	unsigned int nr_tables;
+	unsigned int tables_free;
 	unsigned long *tables_used;
 	unsigned int tables_hint;
-	spinlock_t tables_lock;	/* tables_used, tables_hint */
+	spinlock_t tables_lock;	/* of what is free */
 
 	unsigned int nr_compute;
 	unsigned int nr_engines;

@@ -4,6 +4,8 @@
  */
 #include "gmem_test.h"
 
+#include <signal.h>
+
 #define RW			(PROT_READ | PROT_WRITE)
 #define SECRET			0x5ec2e75ec2e75ec2ULL
 
@@ -166,6 +168,79 @@ TEST_F(isolation, dropped_data_stays_away)
 		ASSERT_ZERO(buf.p, buf.len);
 		gmem_unmap(&buf);
 	}
+}
+
+/* --- page tables of the device ------------------------------------------------- */
+
+FIXTURE(tables)
+{
+	struct npu npu;
+	struct gmem_buf buf;
+};
+
+FIXTURE_SETUP(tables)
+{
+	npu_open(&self->npu, 0);
+	gmem_map(&self->buf, SZ_2M, SZ_2M, 0, RW, MAP_PEER_SHARED);
+}
+
+FIXTURE_TEARDOWN_PARENT(tables)
+{
+	EXPECT_NO_DEVICE_PAGES();
+}
+
+/*
+ * Have the device read one page in each 2 MiB, each of which takes a table, as
+ * long as it goes; then say so, and stay.
+ */
+static int take_tables(size_t max, int ready)
+{
+	struct gmem_buf buf;
+	struct npu npu;
+	size_t i;
+	int err;
+
+	if (_npu_open(&npu, 0) || _npu_attach(&npu, 0) ||
+	    _gmem_map(&buf, max * SZ_2M, SZ_2M, 0, RW, MAP_NORESERVE))
+		return 1;
+	for (i = 0, err = 0; i < max && !err; i++)
+		err = _npu_touch(&npu, buf.p + i * SZ_2M, SZ_4K, false, NULL);
+	if (write(ready, &err, sizeof(err)) != sizeof(err))
+		return 2;
+	pause();
+	return 3;
+}
+
+TEST_F(tables, one_process_leaves_some_to_others)
+{
+	/* The device's memory is 63 of 64 parts, its tables are the rest. */
+	size_t max = self->npu.mem_size / 63 / SZ_4K;
+	struct npu_result res;
+	int ready[2], err;
+	pid_t pid;
+
+	OK(pipe(ready));
+	pid = gmem_fork();
+	if (!pid)
+		_exit(take_tables(max, ready[1]));
+	ASSERT_EQ(sizeof(err), read(ready[0], &err, sizeof(err)));
+	ASSERT_EQ(ENOMEM, err);
+
+	npu_attach(&self->npu, 0);
+	npu_fill(&self->npu, self->buf.p, SZ_2M, 7, NULL);
+	npu_reduce(&self->npu, self->buf.p, SZ_2M, &res);
+	ASSERT_EQ(7 * (SZ_2M / 8), res.value);
+	kill(pid, SIGKILL);
+	ASSERT_EQ(128 + SIGKILL, gmem_child(pid));
+
+	/* The tables are there again. */
+	pid = gmem_fork();
+	if (!pid)
+		_exit(take_tables(max / 4, ready[1]));
+	ASSERT_EQ(sizeof(err), read(ready[0], &err, sizeof(err)));
+	OK(err);
+	kill(pid, SIGKILL);
+	ASSERT_EQ(128 + SIGKILL, gmem_child(pid));
 }
 
 GMEM_TEST_MAIN("Device memory is zero for its next owner.")
