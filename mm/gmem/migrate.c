@@ -48,7 +48,6 @@
  * @from: page of @block at @start
  * @move: folios
  * @pmd: of @start; the piece does not cross it
- * @fill: pages that do not exist yet may begin on the device
  * @gfp: how to allocate
  * @spent: list that takes the move when it is over, or NULL
  * @prepared: state of the device page tables
@@ -63,7 +62,6 @@ struct gm_piece {
 	unsigned long from;
 	struct gm_move *move;
 	pmd_t *pmd;
-	bool fill;
 	gfp_t gfp;
 	struct gm_move **spent;
 	struct gm_prepared prepared;
@@ -157,6 +155,7 @@ static bool gm_pte_hole(pte_t pte)
 	       (pte_present(pte) && is_zero_pfn(pte_pfn(pte)));
 }
 
+/* What does not exist yet begins on the device. */
 static int gm_lock_ptes(struct gm_piece *p, pte_t *ptep)
 {
 	unsigned long i = 0;
@@ -166,7 +165,7 @@ static int gm_lock_ptes(struct gm_piece *p, pte_t *ptep)
 		pte_t pte = ptep_get(ptep + i);
 
 		if (gm_pte_hole(pte))
-			ret = p->fill ? 1 : -EBUSY;
+			ret = 1;
 		else if (!pte_present(pte))
 			ret = -EBUSY;
 		else
@@ -679,7 +678,7 @@ static int gm_migrate_fill(struct gm_piece *p, struct gm_context *ctx)
  * @as: address space
  * @hnode: destination
  * @ctx: context that must see the result, or NULL
- * @vma: VMA; the piece around @addr lies in it
+ * @vma: VMA; the piece around @addr lies in it, and userfaultfd does not watch it
  * @addr: any address in the piece
  * @order: size of the piece
  * @spent: list that takes what is left to be freed, when the caller wants to do
@@ -707,7 +706,6 @@ int gm_migrate(struct gm_as *as, struct gm_hnode *hnode,
 		.vma = vma,
 		.start = ALIGN_DOWN(addr, PAGE_SIZE << order),
 		.nr = 1UL << order,
-		.fill = !userfaultfd_armed(vma),
 		.gfp = GFP_KERNEL,
 		.spent = spent,
 		.prepared.order = order,
@@ -847,7 +845,7 @@ static bool gm_stream_fill(struct gm_stream *s, const struct gm_piece *model,
  * gm_migrate_range() - move the pages of a range as long as that is easy
  * @as: address space
  * @hnode: destination
- * @vma: a shared VMA
+ * @vma: a shared VMA that userfaultfd does not watch
  * @addr: in: first byte of the range; out: of what is left of it
  * @end: end of the range, in @vma
  *
@@ -870,7 +868,6 @@ void gm_migrate_range(struct gm_as *as, struct gm_hnode *hnode,
 		.hnode = hnode,
 		.vma = vma,
 		.nr = 1UL << order,
-		.fill = !userfaultfd_armed(vma),
 		.gfp = GM_STREAM_GFP,
 		.prepared.order = order,
 	};
