@@ -17,12 +17,13 @@
 /**
  * struct fixture - a process and a device with memory
  * @test: for assertions
- * @mmu: the device counts what it maps, in the drvdata of a context
+ * @mmu: the device counts what it maps; drvdata of a context is the fixture
  * @gdev: device
  * @as: the address space
  * @anon_vma: where the run claims to be
  * @ctx: contexts, those that are not attached NULL
  * @maps: calls of peer_map for each of them
+ * @flushed: what the last call of tlb_invl was about
  * @addr: a page of the process
  * @block: the page on the device, BUSY
  */
@@ -34,6 +35,7 @@ struct fixture {
 	struct anon_vma anon_vma;
 	struct gm_context *ctx[CONTEXTS];
 	unsigned int maps[CONTEXTS];
+	struct gm_range flushed;
 	unsigned long addr;
 	struct gm_block *block;
 };
@@ -41,13 +43,26 @@ struct fixture {
 static int count_map(struct gm_context *ctx, const struct gm_map *maps,
 		     unsigned int nr)
 {
-	++*(unsigned int *)ctx->drvdata;
+	struct fixture *f = ctx->drvdata;
+	unsigned int i;
+
+	for (i = 0; i < CONTEXTS; i++)
+		f->maps[i] += f->ctx[i] == ctx;
 	return 0;
+}
+
+static void note_flush(struct gm_context *ctx, unsigned long start,
+		       unsigned long end)
+{
+	struct fixture *f = ctx->drvdata;
+
+	f->flushed.start = start;
+	f->flushed.end = end;
 }
 
 static void attach(struct fixture *f, unsigned int i)
 {
-	struct gm_context *ctx = gm_as_attach(f->as, f->gdev, 0, &f->maps[i]);
+	struct gm_context *ctx = gm_as_attach(f->as, f->gdev, 0, f);
 
 	KUNIT_ASSERT_FALSE(f->test, IS_ERR(ctx));
 	f->ctx[i] = ctx;
@@ -97,6 +112,28 @@ static void context_attached_late(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, f->maps[1], 1);
 }
 
+/*
+ * The page may have been in a translation of 2 MiB, all of which the device must
+ * forget: not every TLB finds the translation by a part of it.
+ */
+static void context_flushes_whole_pages(struct kunit *test)
+{
+	struct fixture *f = test->priv;
+	unsigned long start = ALIGN_DOWN(f->addr, SZ_2M);
+
+	attach(f, 0);
+	gm_as_unmap(f->as, f->gdev, f->addr, f->addr + PAGE_SIZE);
+	KUNIT_EXPECT_EQ(test, f->flushed.start, start);
+	KUNIT_EXPECT_EQ(test, f->flushed.end, start + SZ_2M);
+	/* A range that ends at a border ends there. */
+	gm_as_unmap(f->as, f->gdev, start + SZ_2M - PAGE_SIZE, start + SZ_2M);
+	KUNIT_EXPECT_EQ(test, f->flushed.start, start);
+	KUNIT_EXPECT_EQ(test, f->flushed.end, start + SZ_2M);
+	gm_as_unmap(f->as, f->gdev, 0, ULONG_MAX);
+	KUNIT_EXPECT_EQ(test, f->flushed.start, 0);
+	KUNIT_EXPECT_EQ(test, f->flushed.end, ULONG_MAX);
+}
+
 /* --- fixture ------------------------------------------------------------------ */
 
 /* No vm_object has it: the process may be gone before the block is. */
@@ -129,6 +166,7 @@ static int context_init(struct kunit *test)
 	f->anon_vma.rb_root = RB_ROOT_CACHED;
 	f->mmu = gm_fake_mmu;
 	f->mmu.peer_map = count_map;
+	f->mmu.tlb_invl = note_flush;
 	f->gdev = gm_dev_create(dev, &f->mmu, GM_DEV_CAP_REPLAYABLE, NULL);
 	KUNIT_ASSERT_FALSE(test, IS_ERR(f->gdev));
 	KUNIT_ASSERT_GE(test,
@@ -159,6 +197,7 @@ static void context_exit(struct kunit *test)
 
 static struct kunit_case context_cases[] = {
 	KUNIT_CASE(context_attached_late),
+	KUNIT_CASE(context_flushes_whole_pages),
 	{}
 };
 
