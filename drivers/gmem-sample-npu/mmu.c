@@ -95,7 +95,8 @@ static unsigned long npu_pt_key(unsigned int level, unsigned long va)
  * @npu: device whose local memory has @npu->mem_size bytes in all
  *
  * Takes 1/64: enough for eight times the memory in 4 KiB pages, because the
- * device also maps host memory.
+ * device also maps host memory.  Half of them are divided among the contexts
+ * that there can be, the others are for who comes first.
  *
  * Context: Process context, from probe.
  * Return: 0 or a negative errno.
@@ -116,15 +117,17 @@ int npu_tables_init(struct npu *npu)
 	if (!npu->tables)
 		return -ENOMEM;
 	npu->nr_tables = size / NPU_PT_SIZE;
-	npu->tables_free = npu->nr_tables;
+	npu->tables_own = npu->nr_tables / 2 / npu->nr_contexts;
+	npu->tables_free = npu->nr_tables -
+			   npu->tables_own * npu->nr_contexts;
 	npu->tables_used = devm_bitmap_zalloc(dev, npu->nr_tables, GFP_KERNEL);
 	return npu->tables_used ? 0 : -ENOMEM;
 }
 
 /*
  * Find room for a table.  Tables stay as long as their context, and an access to
- * each 2 MiB of an address space takes one, so no context gets more of them than
- * it leaves to others.
+ * each 2 MiB of an address space takes one, so each context has some that nobody
+ * else can take.
  *
  * Return: the number of the table, or @npu->nr_tables.
  */
@@ -133,15 +136,17 @@ static unsigned int npu_table_take(struct npu *npu, struct npu_pmap *pmap)
 	unsigned int i;
 
 	lockdep_assert_held(&npu->tables_lock);
-	if (pmap->nr >= npu->tables_free)
-		return npu->nr_tables;
+	if (pmap->nr >= npu->tables_own) {
+		if (!npu->tables_free)
+			return npu->nr_tables;
+		npu->tables_free--;
+	}
 	i = find_next_zero_bit(npu->tables_used, npu->nr_tables,
 			       npu->tables_hint);
 	if (i == npu->nr_tables)
 		i = find_first_zero_bit(npu->tables_used, npu->nr_tables);
 	__set_bit(i, npu->tables_used);
 	npu->tables_hint = i + 1;
-	npu->tables_free--;
 	pmap->nr++;
 	return i;
 }
@@ -179,7 +184,8 @@ static void npu_table_free(struct npu_pmap *pmap, struct npu_table *table)
 	spin_lock(&npu->tables_lock);
 	__clear_bit((table->addr - npu->tables_base) / NPU_PT_SIZE,
 		    npu->tables_used);
-	npu->tables_free++;
+	if (pmap->nr > npu->tables_own)
+		npu->tables_free++;
 	pmap->nr--;
 	spin_unlock(&npu->tables_lock);
 	kfree(table);
@@ -360,18 +366,13 @@ static void npu_pmap_free(struct npu_pmap *pmap)
 	kfree(pmap);
 }
 
-static int npu_pmap_create(struct gm_context *gm)
+static struct npu_pmap *npu_pmap_alloc(struct npu *npu)
 {
-	struct npu_ctx *ctx = gm->drvdata;
-	struct npu *npu = ctx->npu;
-	struct npu_pmap *pmap;
-	int level, id;
+	struct npu_pmap *pmap = kzalloc(sizeof(*pmap), GFP_KERNEL_ACCOUNT);
+	int level;
 
-	if (npu_fail(NPU_FAIL_PMAP_CREATE))
-		return -ENOMEM;
-	pmap = kzalloc(sizeof(*pmap), GFP_KERNEL_ACCOUNT);
 	if (!pmap)
-		return -ENOMEM;
+		return NULL;
 	pmap->npu = npu;
 	mutex_init(&pmap->prepare_lock);
 	for (level = 0; level < ARRAY_SIZE(pmap->tables); level++)
@@ -379,12 +380,28 @@ static int npu_pmap_create(struct gm_context *gm)
 	pmap->root = npu_table_alloc(pmap);
 	if (!pmap->root) {
 		npu_pmap_free(pmap);
-		return -ENOMEM;
+		return NULL;
 	}
+	return pmap;
+}
+
+static int npu_pmap_create(struct gm_context *gm)
+{
+	struct npu_ctx *ctx = gm->drvdata;
+	struct npu *npu = ctx->npu;
+	struct npu_pmap *pmap;
+	int id;
+
+	if (npu_fail(NPU_FAIL_PMAP_CREATE))
+		return -ENOMEM;
+	/* First: who has an id has tables of its own. */
 	id = ida_alloc_max(&npu->ctx_ids, npu->nr_contexts - 1, GFP_KERNEL);
-	if (id < 0) {
-		npu_pmap_free(pmap);
+	if (id < 0)
 		return id;
+	pmap = npu_pmap_alloc(npu);
+	if (!pmap) {
+		ida_free(&npu->ctx_ids, id);
+		return -ENOMEM;
 	}
 	ctx->id = id;
 	gm->pmap = pmap;

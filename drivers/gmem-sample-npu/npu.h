@@ -260,7 +260,8 @@ struct npu_engine {
  * @tables: the rest of the local memory, which holds page tables
  * @tables_base: local address of @tables
  * @nr_tables: how many fit
- * @tables_free: how many are free; tables_lock
+ * @tables_own: how many each context can have for sure
+ * @tables_free: how many of the others are free; tables_lock
  * @tables_used: bitmap
  * @tables_hint: where to look for the next free one
  * @tables_lock: protects @tables_free, @tables_used and @tables_hint
@@ -308,6 +309,7 @@ struct npu {
 	void __iomem *tables;
 	u64 tables_base;
 	unsigned int nr_tables;
+	unsigned int tables_own;
 	unsigned int tables_free;
 	unsigned long *tables_used;
 	unsigned int tables_hint;

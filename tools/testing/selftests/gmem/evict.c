@@ -6,6 +6,7 @@
 #include "gmem_test.h"
 
 #include <pthread.h>
+#include <signal.h>
 
 #define RW			(PROT_READ | PROT_WRITE)
 
@@ -143,6 +144,29 @@ TEST_F(evict, host_data)
 		ASSERT_SAME(want, self->buf.p + i, SZ_4K);
 	}
 	ASSERT_EQ(res.value, gmem_sum(self->buf.p, self->len));
+}
+
+/* What a device's write to a shared block made a copy of is found, too. */
+TEST_F(evict, copy_of_a_shared_block)
+{
+	const size_t len = SZ_1M;
+	uint64_t end = gmem_now_ms() + 100000;
+	pid_t pid;
+
+	npu_fill(&self->npu, self->buf.p, len, 5, NULL);
+	pid = gmem_fork();
+	if (!pid)
+		_exit(pause());
+	npu_fill(&self->npu, self->buf.p, len, 6, NULL);
+	ASSERT_ON(self->npu.hnid, self->buf.p, len);
+	/* Now the copy is all that is there. */
+	kill(pid, SIGKILL);
+	ASSERT_EQ(128 + SIGKILL, gmem_child(pid));
+	gmem_hnode_set(self->npu.hnid, "limit", 0);
+	while (in_use(self) && gmem_now_ms() < end)
+		gmem_sleep_ms(10);
+	ASSERT_EQ(0, in_use(self));
+	ASSERT_EQ(6 * (len / 8), gmem_sum(self->buf.p, len));
 }
 
 /* A prefetch of too much is a hint that is met in part. */

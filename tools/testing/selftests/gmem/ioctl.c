@@ -294,6 +294,25 @@ TEST_F(ioctl, submit_arguments)
 	}
 }
 
+/* What a file may have uncollected has an end. */
+TEST_F(ioctl, too_many_jobs)
+{
+	uint64_t seqno[64], more;
+	unsigned int i;
+
+	npu_attach(&self->npu, 0);
+	for (i = 0; i < ARRAY_SIZE(seqno); i++)
+		npu_submit(&self->npu, NPU_OP_FILL, (uintptr_t)self->buf.p,
+			   SZ_4K, i, 0, 0, &seqno[i]);
+	npu_submit_err(EAGAIN, &self->npu, NPU_OP_FILL,
+		       (uintptr_t)self->buf.p, SZ_4K, 0, 0, 0, &more);
+	npu_wait(&self->npu, seqno[5], NULL);
+	npu_submit(&self->npu, NPU_OP_FILL, (uintptr_t)self->buf.p, SZ_4K, 0,
+		   0, 0, &more);
+	npu_submit_err(EAGAIN, &self->npu, NPU_OP_FILL,
+		       (uintptr_t)self->buf.p, SZ_4K, 0, 0, 0, &more);
+}
+
 /* Addresses are the job's business, not the ioctl's. */
 TEST_F(ioctl, submit_bad_addresses)
 {

@@ -211,36 +211,42 @@ static int take_tables(size_t max, int ready)
 	return 3;
 }
 
-TEST_F(tables, one_process_leaves_some_to_others)
+#define HOGS	3
+
+TEST_F(tables, who_comes_last_has_some)
 {
 	/* The device's memory is 63 of 64 parts, its tables are the rest. */
 	size_t max = self->npu.mem_size / 63 / SZ_4K;
 	struct npu_result res;
-	int ready[2], err;
-	pid_t pid;
+	int ready[2], err, i;
+	pid_t pid[HOGS];
 
 	OK(pipe(ready));
-	pid = gmem_fork();
-	if (!pid)
-		_exit(take_tables(max, ready[1]));
-	ASSERT_EQ(sizeof(err), read(ready[0], &err, sizeof(err)));
-	ASSERT_EQ(ENOMEM, err);
+	for (i = 0; i < HOGS; i++) {
+		pid[i] = gmem_fork();
+		if (!pid[i])
+			_exit(take_tables(max, ready[1]));
+		ASSERT_EQ(sizeof(err), read(ready[0], &err, sizeof(err)));
+		ASSERT_EQ(ENOMEM, err);
+	}
 
 	npu_attach(&self->npu, 0);
 	npu_fill(&self->npu, self->buf.p, SZ_2M, 7, NULL);
 	npu_reduce(&self->npu, self->buf.p, SZ_2M, &res);
 	ASSERT_EQ(7 * (SZ_2M / 8), res.value);
-	kill(pid, SIGKILL);
-	ASSERT_EQ(128 + SIGKILL, gmem_child(pid));
+	for (i = 0; i < HOGS; i++) {
+		kill(pid[i], SIGKILL);
+		ASSERT_EQ(128 + SIGKILL, gmem_child(pid[i]));
+	}
 
 	/* The tables are there again. */
-	pid = gmem_fork();
-	if (!pid)
-		_exit(take_tables(max / 4, ready[1]));
+	pid[0] = gmem_fork();
+	if (!pid[0])
+		_exit(take_tables(max / 3, ready[1]));
 	ASSERT_EQ(sizeof(err), read(ready[0], &err, sizeof(err)));
 	OK(err);
-	kill(pid, SIGKILL);
-	ASSERT_EQ(128 + SIGKILL, gmem_child(pid));
+	kill(pid[0], SIGKILL);
+	ASSERT_EQ(128 + SIGKILL, gmem_child(pid[0]));
 }
 
 GMEM_TEST_MAIN("Device memory is zero for its next owner.")

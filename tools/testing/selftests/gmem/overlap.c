@@ -47,6 +47,21 @@ static void huge_page(struct __test_metadata *_metadata, overlap_t *self)
 	ASSERT_EQ(SZ_2M, maps.huge);
 }
 
+/* A fault, or an access that is one only if nothing is mapped. */
+static void use(struct __test_metadata *_metadata, overlap_t *self, char *p,
+		bool fault)
+{
+	struct npu_result res;
+
+	if (fault) {
+		npu_touch(&self->npu, p, SZ_4K, true, NULL);
+		return;
+	}
+	npu_reduce(&self->npu, p, SZ_4K, &res);
+	ASSERT_EQ(gmem_sum(self->shadow + (p - self->buf.p), SZ_4K),
+		  res.value);
+}
+
 /*
  * A block that three VMAs have a part of: a fault in one of them maps that part,
  * for what that VMA permits.
@@ -62,13 +77,15 @@ static void neighbours(struct __test_metadata *_metadata, overlap_t *self,
 	ASSERT_ON(self->npu.hnid, first, block);
 
 	/* Each by itself: what maps one may unmap the other. */
-	for (i = 0; i < 2; i++) {
+	for (i = 0; i < 4; i++) {
+		char *other = i % 2 ? last : first;
+
 		OK(mprotect(middle, SZ_4K, PROT_READ));
-		npu_touch(&self->npu, i ? last : first, SZ_4K, true, NULL);
+		use(_metadata, self, other, i < 2);
 		npu_fill_err(EPERM, &self->npu, middle, SZ_4K, 1, NULL);
 
 		OK(mprotect(middle, SZ_4K, PROT_NONE));
-		npu_touch(&self->npu, i ? last : first, SZ_4K, true, NULL);
+		use(_metadata, self, other, i < 2);
 		npu_reduce_err(EFAULT, &self->npu, middle, SZ_4K, NULL);
 		npu_fill_err(EFAULT, &self->npu, middle, SZ_4K, 1, NULL);
 	}

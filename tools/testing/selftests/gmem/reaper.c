@@ -39,8 +39,8 @@ FIXTURE_TEARDOWN_PARENT(reaper)
 
 typedef FIXTURE_DATA(reaper) reaper_t;
 
-/* In the child: everything is arranged but the job. */
-static int arranged(const struct npu *npu, int ready)
+/* In the child. */
+static int submitted(const struct npu *npu, int ready)
 {
 	return write(ready, &npu->fd, sizeof(npu->fd)) != sizeof(npu->fd);
 }
@@ -116,10 +116,10 @@ static int copy_out(char *seen, int ready)
 	    _gmem_map(&buf, COPY_LEN, SZ_2M, 0, RW, MAP_PEER_SHARED) ||
 	    _npu_fill(&npu, buf.p, COPY_LEN, COPY_WORD, NULL))
 		return 1;
-	if (arranged(&npu, ready))
-		return 2;
 	if (_npu_submit(&npu, NPU_OP_MEMCPY, (uintptr_t)seen, (uintptr_t)buf.p,
 			COPY_LEN, 0, 0, &seqno))
+		return 2;
+	if (submitted(&npu, ready))
 		return 3;
 	pause();
 	return 4;
@@ -181,11 +181,11 @@ static int add_for_ever(int ready)
 	for (at = PIECE; at < buf.len; at += 2 * PIECE)
 		if (_npu_fill(&npu, buf.p + at, PIECE, 1, NULL))
 			return 3;
-	if (arranged(&npu, ready))
-		return 4;
 	if (_npu_submit(&npu, NPU_OP_ATOMIC_ADD,
 			(uintptr_t)(buf.p + buf.len - 8), 1, 1ULL << 40, 0, 0,
 			&seqno))
+		return 4;
+	if (submitted(&npu, ready))
 		return 5;
 	pause();
 	return 6;

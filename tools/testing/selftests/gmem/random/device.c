@@ -557,15 +557,19 @@ static int prefetch_pages(struct actor *a)
 {
 	static const int host[] = { -1, 0 };
 	struct range r = pick_run(a, PAGE_SHARED, PAGE_SHARED);
+	unsigned int dev = below(a, shared->npus);
 	bool home = chance(a, 35);
 	int node, err, want;
 
 	if (!r.nr || chance(a, 20))
 		r = pick(a);
-	node = home ? host[below(a, 2)] : shared->hnid[below(a, shared->npus)];
+	node = home ? host[below(a, 2)] : shared->hnid[dev];
 	record(a, r, none, node);
 	want = shared_error(r);
 	err = _hmadvise(node, page_at(r.first), len_of(r), HMADV_PREFETCH);
+	/* Unless another thread has a context, which serves the process. */
+	if (!home && !a->attached[dev] && err == EPERM)
+		want = EPERM;
 	/* A device that is full ends it early, and that is no error. */
 	if (!home && !err && want == ENOMEM)
 		want = 0;
