@@ -414,7 +414,8 @@ TEST_F(race, fork)
 	usable(_metadata, &self->race);
 }
 
-TEST_F(stream, fork)
+/* Each fork makes every write of a device copy: minutes on a debug kernel. */
+TEST_F_TIMEOUT(stream, fork, 1000)
 {
 	run(_metadata, &self->race, disturb_fork);
 	usable(_metadata, &self->race);
