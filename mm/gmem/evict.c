@@ -14,6 +14,7 @@
  * Evacuation is the same without end: rounds until nothing is left.
  */
 #include <kunit/static_stub.h>
+#include <linux/delay.h>
 #include <linux/kthread.h>
 #include <linux/mm.h>
 #include <linux/rmap.h>
@@ -130,20 +131,34 @@ static int gm_evict_pages(const struct gm_sharer *s, unsigned long run,
 	return ret;
 }
 
+/*
+ * Wait for the mmap lock of a process, until the time of the round is over.  Who
+ * has it for writing mostly gives it up in less time than a jiffy takes.
+ */
+static bool gm_evict_mmap_lock(const struct gm_hnode *hnode,
+			       struct mm_struct *mm, unsigned int flags)
+{
+	unsigned long us = 10;
+
+	while (!mmap_read_trylock(mm)) {
+		if (flags & GM_RECALL_NOWAIT ||
+		    time_after(jiffies, hnode->evict_until))
+			return false;
+		usleep_idle_range(us, 2 * us);
+		us = min(2 * us, 2000UL);
+	}
+	return true;
+}
+
 static int gm_evict_sharer(const struct gm_sharer *s, unsigned long run,
 			   unsigned int flags)
 {
-	const struct gm_hnode *hnode = gm_loc_to_hnode(run);
 	int ret = -EAGAIN;
 
 	if (!mmget_not_zero(s->mm))
 		return -ESRCH;
-	while (!mmap_read_trylock(s->mm)) {
-		if (flags & GM_RECALL_NOWAIT ||
-		    time_after(jiffies, hnode->evict_until))
-			goto put;
-		schedule_timeout_idle(1);
-	}
+	if (!gm_evict_mmap_lock(gm_loc_to_hnode(run), s->mm, flags))
+		goto put;
 	ret = gm_evict_pages(s, run, flags);
 	mmap_read_unlock(s->mm);
 put:
