@@ -692,10 +692,21 @@ static bool expect_uffd_move(const struct cell *c, int err)
 	return err == (c->state == CELL_PINNED ? EBUSY : 0);
 }
 
+/*
+ * It has to split the folio, cannot, and tries again until somebody kills it: so
+ * does the kernel without GMEM, as of 6.12.
+ */
+static const char *skip_pinned_huge(const struct cell *c)
+{
+	return c->state == CELL_PINNED && c->shape->thp ?
+	       "of a pinned huge page it does not come back" : NULL;
+}
+
 const struct matrix_op op_uffd_move = {
 	.name = "UFFDIO_MOVE from it",
 	.flags = OP_FAULTS | OP_LOSES,
 	.expect = expect_uffd_move,
+	.skip = skip_pinned_huge,
 	.run = run_uffd_move,
 	.after = after_uffd_move,
 };
