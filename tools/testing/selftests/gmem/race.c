@@ -414,7 +414,7 @@ TEST_F(race, fork)
 	usable(_metadata, &self->race);
 }
 
-/* Each fork makes every write of a device copy: minutes on a debug kernel. */
+/* Takes minutes on a debug kernel now and then, where others take seconds. */
 TEST_F_TIMEOUT(stream, fork, 1000)
 {
 	run(_metadata, &self->race, disturb_fork);
