@@ -4,12 +4,11 @@
  * hook of Documentation/gmem/hooks.rst has a test here that fails without it.
  */
 #include "gmem_test.h"
+#include "reaper.h"
 
 #include <fcntl.h>
 #include <sys/ioctl.h>
-#include <sys/ptrace.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
 
 #ifndef MADV_POPULATE_READ
@@ -18,9 +17,6 @@
 #endif
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE		25
-#endif
-#ifndef __NR_process_mrelease
-#define __NR_process_mrelease	448
 #endif
 
 #define RW			(PROT_READ | PROT_WRITE)
@@ -388,31 +384,6 @@ TEST_F(hooks, exit_frees_device_pages)
 	ASSERT_TRUE(gmem_hnodes_idle());
 }
 
-/*
- * Reaped as the OOM killer would, while its debugger keeps it from exiting.
- * Returns 0, or EAGAIN when something cannot be reaped yet.
- */
-static int mrelease(struct __test_metadata *_metadata, pid_t pid)
-{
-	int status, pidfd, err = 0, i;
-
-	ASSERT_EQ(0, ptrace(PTRACE_SEIZE, pid, NULL, PTRACE_O_TRACEEXIT));
-	pidfd = syscall(SYS_pidfd_open, pid, 0);
-	ASSERT_LE(0, pidfd);
-	kill(pid, SIGKILL);
-	ASSERT_EQ(pid, waitpid(pid, &status, __WALL));
-	ASSERT_TRUE(WIFSTOPPED(status));
-	ASSERT_EQ(PTRACE_EVENT_EXIT, status >> 16);
-	for (i = 0; i < 20; i++) {
-		err = syscall(__NR_process_mrelease, pidfd, 0) ? errno : 0;
-		if (err != EAGAIN)
-			break;
-		gmem_sleep_ms(5);
-	}
-	close(pidfd);
-	return err;
-}
-
 TEST_F(hooks, mrelease_frees_device_pages)
 {
 	int ready[2];
@@ -425,7 +396,7 @@ TEST_F(hooks, mrelease_frees_device_pages)
 	if (!pid)
 		_exit(exit_with_pages(&variant->shape, ready[1]));
 	ASSERT_EQ(1, read(ready[0], &c, 1));
-	ASSERT_EQ(0, mrelease(_metadata, pid));
+	ASSERT_EQ(0, mrelease(_metadata, pid, 20));
 	ASSERT_TRUE(gmem_hnodes_idle());
 	ASSERT_EQ(0, ptrace(PTRACE_CONT, pid, NULL, NULL));
 	ASSERT_EQ(128 + SIGKILL, gmem_child(pid));
@@ -472,7 +443,7 @@ TEST_F(hooks, mrelease_under_device_writes)
 	if (!pid)
 		_exit(write_host_memory(&variant->shape, ready[1]));
 	ASSERT_EQ(1, read(ready[0], &c, 1));
-	err = mrelease(_metadata, pid);
+	err = mrelease(_metadata, pid, 20);
 	ASSERT_TRUE(!err || err == EAGAIN);
 	/* Whoever gets those pages keeps them to itself. */
 	other = mmap(NULL, len, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE,

@@ -1,19 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A process whose memory the OOM reaper takes while its device goes on.  It is
- * killed, and stopped by ptrace() on its way out, with its files still open; so
- * process_mrelease() finds the address space, and the jobs go on.
+ * A process whose memory the OOM reaper takes while its device goes on.
  */
 #include "gmem_test.h"
-
-#include <signal.h>
-#include <sys/ptrace.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
-
-#ifndef __NR_process_mrelease
-#define __NR_process_mrelease	448
-#endif
+#include "reaper.h"
 
 #define RW			(PROT_READ | PROT_WRITE)
 
@@ -22,7 +12,6 @@ FIXTURE(reaper)
 	struct npu npu;
 	struct npu taken;	/* the file of the process, for its counters */
 	int ready[2];
-	int pidfd;
 	pid_t pid;
 };
 
@@ -39,24 +28,27 @@ FIXTURE_TEARDOWN_PARENT(reaper)
 
 typedef FIXTURE_DATA(reaper) reaper_t;
 
-/* In the child. */
-static int submitted(const struct npu *npu, int ready)
+/* In the child, whose job runs. */
+static int wait_to_be_killed(const struct npu *npu, int ready)
 {
-	return write(ready, &npu->fd, sizeof(npu->fd)) != sizeof(npu->fd);
+	if (write(ready, &npu->fd, sizeof(npu->fd)) == sizeof(npu->fd))
+		pause();
+	return 10;
 }
 
 static void wait_for(struct __test_metadata *_metadata, reaper_t *self,
 		     pid_t pid)
 {
-	int fd;
+	int fd, pidfd;
 
 	self->pid = pid;
 	ASSERT_EQ(sizeof(fd), read(self->ready[0], &fd, sizeof(fd)));
-	self->pidfd = syscall(SYS_pidfd_open, pid, 0);
-	ASSERT_LE(0, self->pidfd);
+	pidfd = syscall(SYS_pidfd_open, pid, 0);
+	ASSERT_LE(0, pidfd);
 	self->taken = self->npu;
-	self->taken.fd = syscall(SYS_pidfd_getfd, self->pidfd, fd, 0);
+	self->taken.fd = syscall(SYS_pidfd_getfd, pidfd, fd, 0);
 	ASSERT_LE(0, self->taken.fd);
+	close(pidfd);
 }
 
 static uint64_t jobs_ended(struct __test_metadata *_metadata, reaper_t *self)
@@ -72,20 +64,9 @@ static void reap(struct __test_metadata *_metadata, reaper_t *self)
 {
 	uint64_t jobs = jobs_ended(_metadata, self);
 	uint64_t end = gmem_now_ms() + 20000;
-	int status, err;
 
-	ASSERT_EQ(0, ptrace(PTRACE_SEIZE, self->pid, NULL,
-			    PTRACE_O_TRACEEXIT));
-	kill(self->pid, SIGKILL);
-	ASSERT_EQ(self->pid, waitpid(self->pid, &status, __WALL));
-	ASSERT_TRUE(WIFSTOPPED(status));
-	ASSERT_EQ(PTRACE_EVENT_EXIT, status >> 16);
 	/* A fault of the device has the mmap lock now and then. */
-	do {
-		err = syscall(__NR_process_mrelease, self->pidfd, 0) ? errno :
-								       0;
-	} while (err == EAGAIN && gmem_now_ms() < end);
-	OK(err);
+	OK(mrelease(_metadata, self->pid, 1000));
 	while (jobs_ended(_metadata, self) == jobs && gmem_now_ms() < end)
 		gmem_sleep_ms(1);
 	ASSERT_EQ(jobs + 1, jobs_ended(_metadata, self));
@@ -94,7 +75,6 @@ static void reap(struct __test_metadata *_metadata, reaper_t *self)
 static void let_go(struct __test_metadata *_metadata, reaper_t *self)
 {
 	ASSERT_EQ(0, ptrace(PTRACE_CONT, self->pid, NULL, NULL));
-	close(self->pidfd);
 	npu_close(&self->taken);
 	ASSERT_EQ(128 + SIGKILL, gmem_child(self->pid));
 }
@@ -119,10 +99,7 @@ static int copy_out(char *seen, int ready)
 	if (_npu_submit(&npu, NPU_OP_MEMCPY, (uintptr_t)seen, (uintptr_t)buf.p,
 			COPY_LEN, 0, 0, &seqno))
 		return 2;
-	if (submitted(&npu, ready))
-		return 3;
-	pause();
-	return 4;
+	return wait_to_be_killed(&npu, ready);
 }
 
 /* What was reaped is lost; a device that read zeros would not know. */
@@ -185,10 +162,7 @@ static int add_for_ever(int ready)
 			(uintptr_t)(buf.p + buf.len - 8), 1, 1ULL << 40, 0, 0,
 			&seqno))
 		return 4;
-	if (submitted(&npu, ready))
-		return 5;
-	pause();
-	return 6;
+	return wait_to_be_killed(&npu, ready);
 }
 
 /* The next owner of the device's memory has it for itself. */
