@@ -414,8 +414,7 @@ TEST_F(race, fork)
 	usable(_metadata, &self->race);
 }
 
-/* Takes minutes on a debug kernel now and then, where others take seconds. */
-TEST_F_TIMEOUT(stream, fork, 1000)
+TEST_F(stream, fork)
 {
 	run(_metadata, &self->race, disturb_fork);
 	usable(_metadata, &self->race);
