@@ -129,10 +129,11 @@ int npu_tables_init(struct npu *npu)
  * each 2 MiB of an address space takes one, so each context has some that nobody
  * else can take.
  *
- * Return: the number of the table, or @npu->nr_tables.
+ * Return: the number of the table, or nr_tables of the device.
  */
-static unsigned int npu_table_take(struct npu *npu, struct npu_pmap *pmap)
+static unsigned int npu_table_take(struct npu_pmap *pmap)
 {
+	struct npu *npu = pmap->npu;
 	unsigned int i;
 
 	lockdep_assert_held(&npu->tables_lock);
@@ -162,7 +163,7 @@ static struct npu_table *npu_table_alloc(struct npu_pmap *pmap)
 		return NULL;
 
 	spin_lock(&npu->tables_lock);
-	i = npu_table_take(npu, pmap);
+	i = npu_table_take(pmap);
 	spin_unlock(&npu->tables_lock);
 
 	if (i == npu->nr_tables) {
