@@ -49,8 +49,13 @@ bool gm_vma_can_share(struct vm_area_struct *vma)
 				  VM_DROPPABLE | VM_SHADOW_STACK));
 }
 
-/* Let core MM bring a page into a state that can move. */
-static int gm_fault_in(struct vm_area_struct *vma, unsigned long addr)
+/*
+ * Let core MM bring a page into a state that can move.
+ *
+ * Context: mmap lock held for reading. Sleeps.
+ * Return: 0, or what a fault of the CPU ends with.
+ */
+int gm_fault_in(struct vm_area_struct *vma, unsigned long addr)
 {
 	unsigned int flags = FAULT_FLAG_REMOTE;
 	vm_fault_t ret;

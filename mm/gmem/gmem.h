@@ -409,7 +409,7 @@ struct gm_block *vm_object_claim(struct vm_object *vmo, unsigned long vpn,
 				 struct gm_block **spare,
 				 struct gm_block **owned);
 struct gm_block *vm_object_claim_around(struct vm_object *vmo,
-					unsigned long vpn,
+					unsigned long vpn, unsigned long nr,
 					const struct gm_hnode *hnode,
 					struct vm_area_struct *vma,
 					struct gm_block **owned);
@@ -629,6 +629,7 @@ int gm_remote_map(struct gm_context *ctx, struct vm_area_struct *vma,
 void gm_remote_destroy(struct gm_context *ctx);
 
 bool gm_vma_can_share(struct vm_area_struct *vma);
+int gm_fault_in(struct vm_area_struct *vma, unsigned long addr);
 int gm_make_resident(struct gm_as *as, struct gm_hnode *hnode,
 		     struct gm_context *ctx, struct vm_area_struct *vma,
 		     unsigned long addr, bool write, struct gm_move **spent);

@@ -179,6 +179,7 @@ static int gm_advise_share(struct mm_struct *mm, unsigned long start,
  * @nid: host node to move to, or NUMA_NO_NODE
  * @behavior: HMADV_PREFETCH or HMADV_DISCARD
  * @drained: other CPUs' LRU batches, with their references, were emptied
+ * @piece: first byte of the last piece that did not move with others
  * @full_at: address for which the device had no room
  * @full: how often it had none for that address
  */
@@ -189,6 +190,7 @@ struct gm_advice {
 	int nid;
 	int behavior;
 	bool drained;
+	unsigned long piece;
 	unsigned long full_at;
 	unsigned int full;
 };
@@ -207,10 +209,40 @@ static void gm_advise_drain(struct gm_advice *a, int tries)
 	a->drained = true;
 }
 
+/* How many pages from @addr on are of one folio of the host, or 1. */
+static unsigned long gm_folio_extent(struct vm_area_struct *vma,
+				     unsigned long addr)
+{
+	const fpb_t ignore = FPB_IGNORE_DIRTY | FPB_IGNORE_SOFT_DIRTY;
+	unsigned long next = pmd_addr_end(addr, vma->vm_end);
+	pmd_t *pmd = mm_find_pmd(vma->vm_mm, addr);
+	unsigned long nr = 1;
+	struct page *page;
+	spinlock_t *ptl;
+	pte_t *ptep;
+
+	if (!pmd)
+		return 1;
+	if (pmd_trans_huge(pmdp_get_lockless(pmd)))
+		return (next - addr) >> PAGE_SHIFT;
+	ptep = pte_offset_map_lock(vma->vm_mm, pmd, addr, &ptl);
+	if (!ptep)
+		return 1;
+	page = pte_present(ptep_get(ptep)) ?
+		       vm_normal_page(vma, addr, ptep_get(ptep)) : NULL;
+	if (page)
+		nr = folio_pte_batch(page_folio(page), addr, ptep,
+				     ptep_get(ptep), (next - addr) >> PAGE_SHIFT,
+				     ignore, NULL, NULL, NULL);
+	pte_unmap_unlock(ptep, ptl);
+	return nr;
+}
+
 /*
  * Move what begins at *@addr to the device and advance *@addr over it, or over
- * the page that cannot move.  A device that cannot copy is asked once more for
- * each of its largest pieces, not for each page of them.
+ * the page that cannot move, with the rest of its folio.  A device that cannot
+ * copy is asked once more for each of its largest pieces, not for each page of
+ * them.
  *
  * Return: 0, or -ENOSPC with *@addr where it was.
  */
@@ -236,6 +268,8 @@ static int gm_prefetch_step(struct gm_advice *a, struct vm_area_struct *vma,
 				     ilog2(gm_hnode_unit(a->hnode)));
 		pages = 1UL << order;
 		*addr = ALIGN_DOWN(*addr, pages << PAGE_SHIFT);
+	} else if (ret == -EBUSY) {
+		pages = gm_folio_extent(vma, *addr);
 	} else if (!ret) {
 		pages = vm_object_extent(&a->as->vmo, *addr >> PAGE_SHIFT);
 	}
@@ -243,10 +277,114 @@ static int gm_prefetch_step(struct gm_advice *a, struct vm_area_struct *vma,
 	return 0;
 }
 
+/* Swapped out, or seen by a child: it can move when core MM saw a write to it. */
+static bool gm_pte_in_the_way(struct vm_area_struct *vma, unsigned long addr,
+			      pte_t pte)
+{
+	struct page *page;
+
+	if (pte_none(pte) || is_gmem_marker(pte))
+		return false;
+	if (!pte_present(pte))
+		return true;
+	page = vm_normal_page(vma, addr, pte);
+	return page && PageAnon(page) && !PageAnonExclusive(page);
+}
+
+/* Is there a huge page at @addr, and is it in the way? */
+static bool gm_pmd_in_the_way(struct vm_area_struct *vma, pmd_t *pmd,
+			      bool *huge)
+{
+	spinlock_t *ptl = pmd_trans_huge_lock(pmd, vma);
+	bool ret = false;
+
+	*huge = ptl;
+	if (!ptl)
+		return false;
+	if (pmd_trans_huge(*pmd) && !is_huge_zero_pmd(*pmd))
+		ret = !PageAnonExclusive(pmd_page(*pmd));
+	spin_unlock(ptl);
+	return ret;
+}
+
+/* The next page of [@addr, @end), within one page table, that is in the way. */
+static unsigned long gm_next_in_the_way(struct vm_area_struct *vma,
+					unsigned long addr, unsigned long end)
+{
+	pmd_t *pmd = mm_find_pmd(vma->vm_mm, addr);
+	pte_t *ptep, *slot;
+	spinlock_t *ptl;
+	bool huge;
+
+	if (!pmd)
+		return end;
+	if (gm_pmd_in_the_way(vma, pmd, &huge))
+		return addr;
+	ptep = huge ? NULL : pte_offset_map_lock(vma->vm_mm, pmd, addr, &ptl);
+	if (!ptep)
+		return end;
+	for (slot = ptep; addr < end; addr += PAGE_SIZE, slot++)
+		if (gm_pte_in_the_way(vma, addr, ptep_get(slot)))
+			break;
+	pte_unmap_unlock(ptep, ptl);
+	return addr;
+}
+
+/*
+ * A piece that does not move as it is mostly does when what other devices have
+ * of it came home, and what is swapped out or seen by a child was made a page of
+ * its own.  Else it would go page by page, and stay in pages.
+ *
+ * Return: true when there was something in the way.
+ */
+static bool gm_prefetch_clear(struct gm_advice *a, struct vm_area_struct *vma,
+			      unsigned long start, unsigned long end)
+{
+	struct vm_object *vmo = &a->as->vmo;
+	unsigned long loc, first, vpn, addr;
+	bool found = false;
+
+	vpn = vm_object_next(vmo, start >> PAGE_SHIFT, (end >> PAGE_SHIFT) - 1);
+	loc = vpn == ULONG_MAX ? GM_LOC_NONE : vm_object_find(vmo, vpn, &first);
+	if (loc != GM_LOC_NONE && gm_loc_to_hnode(loc) != a->hnode)
+		found = !gm_recall_range(vma, start, end, NUMA_NO_NODE);
+
+	for (addr = gm_next_in_the_way(vma, start, end); addr < end;
+	     addr = gm_next_in_the_way(vma, addr + PAGE_SIZE, end)) {
+		if (gm_fault_in(vma, addr))
+			break;
+		found = true;
+	}
+	return found;
+}
+
+/* Move what can be moved at once, of what begins at *@addr. */
+static int gm_prefetch_some(struct gm_advice *a, struct vm_area_struct *vma,
+			    unsigned long *addr, unsigned long end)
+{
+	unsigned int order = gm_fit_order(a->hnode->gdev, vma, *addr,
+					  ilog2(gm_hnode_unit(a->hnode)));
+	unsigned long size = PAGE_SIZE << order;
+	unsigned long start = ALIGN_DOWN(*addr, size);
+	unsigned long pos = *addr;
+
+	/* Once for each piece: what refuses as a whole goes in parts. */
+	if (start != a->piece) {
+		gm_migrate_range(a->as, a->hnode, vma, addr, end);
+		if (*addr > pos)
+			return 0;
+		a->piece = start;
+		if (gm_prefetch_clear(a, vma, start, start + size))
+			gm_migrate_range(a->as, a->hnode, vma, addr, end);
+		if (*addr > pos)
+			return 0;
+	}
+	return gm_prefetch_step(a, vma, addr);
+}
+
 static int gm_prefetch_vma(struct gm_advice *a, struct vm_area_struct *vma,
 			   unsigned long *addr, unsigned long end)
 {
-	unsigned long pos;
 	int ret;
 
 	if (!(vma->vm_flags & VM_PEER_SHARED) || !gm_vma_can_share(vma) ||
@@ -258,10 +396,7 @@ static int gm_prefetch_vma(struct gm_advice *a, struct vm_area_struct *vma,
 	while (*addr < end) {
 		if (fatal_signal_pending(current))
 			return -EINTR;
-		pos = *addr;
-		gm_migrate_range(a->as, a->hnode, vma, addr, end);
-		/* What cannot move along with others may yet move alone. */
-		ret = *addr > pos ? 0 : gm_prefetch_step(a, vma, addr);
+		ret = gm_prefetch_some(a, vma, addr, end);
 		if (ret)
 			return ret;
 		if (mmap_lock_is_contended(a->mm))
@@ -384,6 +519,7 @@ static int gm_advise_prefetch(struct mm_struct *mm, int hnid,
 		.mm = mm,
 		.as = READ_ONCE(mm->gm_as),
 		.behavior = HMADV_PREFETCH,
+		.piece = ULONG_MAX,
 	};
 	int ret = gm_advise_target(&a, hnid);
 

@@ -81,7 +81,11 @@ static pmd_t *gm_pmd_alloc(struct mm_struct *mm, unsigned long addr)
 	return pud ? pmd_alloc(mm, pud, addr) : NULL;
 }
 
-/* Every mapping and reference of the locked @folio is @nr pages of ours. */
+/*
+ * Every mapping and reference of the locked @folio is @nr pages of ours.  What a
+ * fork made shared is ours again when the child's mappings have gone, as it is
+ * for a write of the CPU: do_wp_page() asks the same.
+ */
 static bool gm_folio_ours(struct folio *folio, unsigned int mappings)
 {
 	if (folio_test_writeback(folio) || folio_mapcount(folio) != mappings)
@@ -135,7 +139,7 @@ static int gm_lock_folio(struct gm_piece *p, pte_t *ptep, unsigned long i)
 
 		if (!pte_present(next) || pte_pfn(next) != pte_pfn(pte) + k)
 			return -E2BIG;
-		if (pte_uffd_wp(next) || !PageAnonExclusive(page + k))
+		if (pte_uffd_wp(next))
 			return -EBUSY;
 	}
 	if (!folio_trylock(folio))
@@ -353,8 +357,7 @@ static int gm_freeze_pmd(struct gm_piece *p)
 		goto unlock;
 	}
 	if (check_stable_address_space(mm) || pmd_uffd_wp(pmd) ||
-	    !gm_folio_movable(folio) ||
-	    !PageAnonExclusive(folio_page(folio, 0)) || !folio_trylock(folio))
+	    !gm_folio_movable(folio) || !folio_trylock(folio))
 		goto unlock;
 	if (!gm_folio_ours(folio, 1))
 		goto unlock_folio;
@@ -639,7 +642,13 @@ err_block:
 	return ret;
 }
 
-/* One page that is missing in the middle of an existing block. */
+/*
+ * A piece that is missing in the middle of an existing block: each piece has all
+ * of the block mapped anew, so it should not be a page if it can be more.
+ *
+ * Return: as gm_migrate(); of a piece that is more than a page, -EEXIST when it
+ * is not missing as a whole.
+ */
 static int gm_migrate_fill(struct gm_piece *p, struct gm_context *ctx)
 {
 	unsigned long vpn = p->start >> PAGE_SHIFT;
@@ -653,7 +662,7 @@ static int gm_migrate_fill(struct gm_piece *p, struct gm_context *ctx)
 			    start + (PAGE_SIZE << GM_ORDER_2M), &p->prepared);
 	if (ret)
 		return ret;
-	block = vm_object_claim_around(&p->as->vmo, vpn, p->hnode, p->vma,
+	block = vm_object_claim_around(&p->as->vmo, vpn, p->nr, p->hnode, p->vma,
 				       &owned);
 	if (PTR_ERR_OR_ZERO(block) == -EBUSY) {
 		gm_block_wait(owned);
@@ -661,7 +670,7 @@ static int gm_migrate_fill(struct gm_piece *p, struct gm_context *ctx)
 		return -EAGAIN;
 	}
 	if (!block)
-		return -EAGAIN;
+		return p->nr > 1 ? -EEXIST : -EAGAIN;
 	if (IS_ERR(block))
 		return PTR_ERR(block);
 
@@ -724,7 +733,7 @@ int gm_migrate(struct gm_as *as, struct gm_hnode *hnode,
 		ret = gm_piece_insert(&p, order);
 	if (!ret)
 		ret = gm_move_and_map(&p, ctx);
-	else if (ret == -EEXIST && !order)
+	else if (ret == -EEXIST && order < GM_ORDER_2M)
 		ret = gm_migrate_fill(&p, ctx);
 	if (ret == -E2BIG)
 		ret = gm_split(vma, p.pmd, addr) ?: -EAGAIN;
@@ -918,6 +927,17 @@ unsigned int gm_fit_order(const struct gm_dev *gdev,
 	return 0;
 }
 
+/*
+ * A huge page that cannot move has a reference too many: it cannot be split to
+ * move in parts, and loses nothing but its place in the page table by a try.
+ */
+static bool gm_huge_mapped(struct vm_area_struct *vma, unsigned long addr)
+{
+	pmd_t *pmd = mm_find_pmd(vma->vm_mm, addr);
+
+	return pmd && pmd_trans_huge(pmdp_get_lockless(pmd));
+}
+
 /**
  * gm_populate() - bring the page at an address to a device
  * @as: address space
@@ -943,6 +963,9 @@ int gm_populate(struct gm_as *as, struct gm_hnode *hnode,
 		order = gm_fit_order(hnode->gdev, vma, addr, order);
 		ret = gm_migrate(as, hnode, ctx, vma, addr, order, spent);
 		if (!order || (ret != -EBUSY && ret != -EEXIST))
+			return ret;
+		if (ret == -EBUSY && order == GM_ORDER_2M &&
+		    gm_huge_mapped(vma, addr))
 			return ret;
 		order--;
 	}

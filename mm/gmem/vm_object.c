@@ -243,27 +243,29 @@ static struct gm_block *vm_object_own(struct vm_object *vmo, unsigned long vpn)
 }
 
 /*
- * Make the block around the missing page @vpn BUSY, with the caller as owner,
- * if the page may join it.
+ * Make the block around the @nr missing pages from @vpn on BUSY, with the caller
+ * as owner, if they may join it.
  *
- * It may not when what is missing here is another process's, nor when eviction
+ * They may not when what is missing here is another process's, nor when eviction
  * would not find it in @vma: where VMAs were unmapped, others may have come
  * since the block did.  To look before the block is BUSY matters: it may lose
  * its last page then, and the anon_vma of its run is only there for sure if it
  * is that of a VMA which the caller has locked.
  *
  * Context: As vm_object_claim().
- * Return: the block with a reference; NULL when there is none, or it has the
- * page; -EXDEV when the page may not join; -EBUSY as in vm_object_claim().
+ * Return: the block with a reference; NULL when there is none around all of
+ * them, or it has one; -EXDEV when they may not join; -EBUSY as in
+ * vm_object_claim().
  */
 struct gm_block *vm_object_claim_around(struct vm_object *vmo,
-					unsigned long vpn,
+					unsigned long vpn, unsigned long nr,
 					const struct gm_hnode *hnode,
 					struct vm_area_struct *vma,
 					struct gm_block **owned)
 {
 	unsigned long pgoff = linear_page_index(vma, vpn << PAGE_SHIFT);
 	struct gm_block *block;
+	unsigned long i;
 	void *entry;
 
 	xa_lock(&vmo->pages);
@@ -271,15 +273,17 @@ struct gm_block *vm_object_claim_around(struct vm_object *vmo,
 	block = xa_is_value(entry) ? NULL : entry;
 	if (!block)
 		goto unlock;
-	if (block->busy) {
+	i = vpn - block->vpn;
+	if (i + nr > gm_block_pages(block)) {
+		block = NULL;
+	} else if (block->busy) {
 		refcount_inc(&block->refs);
 		*owned = block;
 		block = ERR_PTR(-EBUSY);
-	} else if (test_bit(vpn - block->vpn, block->valid)) {
+	} else if (find_next_bit(block->valid, i + nr, i) < i + nr) {
 		block = NULL;
 	} else if (gm_loc_to_hnode(block->loc) != hnode ||
-		   !gm_run_takes(block->loc, vma->anon_vma,
-				 pgoff - (vpn - block->vpn))) {
+		   !gm_run_takes(block->loc, vma->anon_vma, pgoff - i)) {
 		block = ERR_PTR(-EXDEV);
 	} else {
 		refcount_inc(&block->refs);

@@ -4,7 +4,11 @@
  */
 #include "gmem_test.h"
 
+#include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
 
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE		25
@@ -261,6 +265,137 @@ TEST_F(regress, collapse_meets_recall)
 	}
 	__atomic_store_n(&c.stop, true, __ATOMIC_RELAXED);
 	pthread_join(thread, NULL);
+	ASSERT_SAME(self->shadow, self->buf.p, SZ_2M);
+}
+
+/* Forget where the pages were: they are single, on the host, and written. */
+static void host_pages(struct __test_metadata *_metadata,
+		       FIXTURE_DATA(regress) *self)
+{
+	OK(madvise(self->buf.p, SZ_2M, MADV_DONTNEED));
+	OK(madvise(self->buf.p, SZ_2M, MADV_NOHUGEPAGE));
+	memcpy(self->buf.p, self->shadow, SZ_2M);
+	ASSERT_ON(GMEM_ANY_NODE, self->buf.p, SZ_2M);
+}
+
+/* All of it is on the device, and a look at one page brings 64K home. */
+static void one_block(struct __test_metadata *_metadata,
+		      FIXTURE_DATA(regress) *self, int hnid)
+{
+	ASSERT_ON(hnid, self->buf.p, SZ_2M);
+	ASSERT_TRUE(gmem_peek(self->buf.p + SZ_1M));
+	ASSERT_EQ(SZ_64K / SZ_4K,
+		  gmem_pages_on(self->buf.p, SZ_2M, GMEM_ANY_NODE));
+	ASSERT_SAME(self->shadow, self->buf.p, SZ_2M);
+}
+
+/*
+ * After a fork pages moved one by one, thirty times as slowly, and stayed in
+ * pages, although the child that had shared them was gone.
+ */
+TEST_F(regress, prefetch_after_a_fork)
+{
+	pid_t pid;
+
+	host_pages(_metadata, self);
+	pid = gmem_fork();
+	if (!pid)
+		_exit(0);
+	OK(gmem_child(pid));
+	hmadvise(self->npu[0].hnid, self->buf.p, SZ_2M, HMADV_PREFETCH);
+	one_block(_metadata, self, self->npu[0].hnid);
+}
+
+/* The same while the child is there, with data that is its own. */
+TEST_F(regress, prefetch_beside_a_child)
+{
+	int go[2];
+	pid_t pid;
+	char c;
+
+	host_pages(_metadata, self);
+	OK(pipe(go));
+	pid = gmem_fork();
+	if (!pid) {
+		close(go[1]);
+		if (read(go[0], &c, 1))
+			_exit(2);
+		_exit(gmem_diff(self->shadow, self->buf.p, SZ_2M) != SZ_2M);
+	}
+	close(go[0]);
+	hmadvise(self->npu[0].hnid, self->buf.p, SZ_2M, HMADV_PREFETCH);
+	one_block(_metadata, self, self->npu[0].hnid);
+	npu_fill(&self->npu[0], self->buf.p, SZ_2M, 0x9876ULL, NULL);
+	close(go[1]);
+	OK(gmem_child(pid));
+	ASSERT_EQ(0x9876ULL * (SZ_2M / 8), gmem_sum(self->buf.p, SZ_2M));
+}
+
+/* What is swapped out comes in before the piece moves, not while it does. */
+TEST_F(regress, prefetch_of_swapped_pages)
+{
+	OK(_gmem_swap_on());
+	host_pages(_metadata, self);
+	gmem_page_out(self->buf.p + SZ_64K, SZ_1M);
+	hmadvise(self->npu[0].hnid, self->buf.p, SZ_2M, HMADV_PREFETCH);
+	one_block(_metadata, self, self->npu[0].hnid);
+}
+
+/* Single pages of another device become one block, with those of the host. */
+TEST_F(regress, prefetch_gathers_pages)
+{
+	char *page;
+	pid_t pid;
+
+	host_pages(_metadata, self);
+	pid = gmem_fork();
+	if (!pid) {
+		pause();
+		_exit(0);
+	}
+	/* What a child shares goes alone when a device faults on it. */
+	for (page = self->buf.p; page < self->buf.p + SZ_1M; page += SZ_64K) {
+		npu_touch(&self->npu[1], page, SZ_4K, true, NULL);
+		ASSERT_ON(self->npu[1].hnid, page, SZ_4K);
+	}
+	ASSERT_EQ(SZ_1M / SZ_64K, gmem_pages_on(self->buf.p, SZ_2M,
+						self->npu[1].hnid));
+	kill(pid, SIGKILL);
+	ASSERT_EQ(pid, waitpid(pid, NULL, 0));
+	hmadvise(self->npu[0].hnid, self->buf.p, SZ_2M, HMADV_PREFETCH);
+	one_block(_metadata, self, self->npu[0].hnid);
+}
+
+/*
+ * A huge page with a reference too many cannot be split.  Each of its pages was
+ * tried in vain, and the huge page lost its place in the page table by that.
+ */
+TEST_F(regress, pinned_huge_page_stays_huge)
+{
+	struct iovec iov = { .iov_len = SZ_4K };
+	struct gmem_smaps maps;
+	struct npu_result res;
+	int p[2];
+
+	gmem_unmap(&self->buf);
+	gmem_map(&self->buf, SZ_2M, SZ_2M, 0, RW, MAP_PEER_SHARED);
+	iov.iov_base = self->buf.p + SZ_1M;
+	OK(madvise(self->buf.p, SZ_2M, MADV_HUGEPAGE));
+	memcpy(self->buf.p, self->shadow, SZ_2M);
+	gmem_smaps(0, self->buf.p, SZ_2M, &maps);
+	ASSERT_EQ(SZ_2M, maps.huge);
+	OK(pipe(p));
+	ASSERT_EQ(SZ_4K, vmsplice(p[1], &iov, 1, 0));
+	hmadvise(self->npu[0].hnid, self->buf.p, SZ_2M, HMADV_PREFETCH);
+	npu_reduce(&self->npu[0], self->buf.p, SZ_2M, &res);
+	ASSERT_EQ(gmem_sum(self->shadow, SZ_2M), res.value);
+	ASSERT_ON(GMEM_ANY_NODE, self->buf.p, SZ_2M);
+	gmem_smaps(0, self->buf.p, SZ_2M, &maps);
+	ASSERT_EQ(SZ_2M, maps.huge);
+	close(p[0]);
+	close(p[1]);
+	hmadvise(self->npu[0].hnid, self->buf.p, SZ_2M, HMADV_PREFETCH);
+	ASSERT_ON(self->npu[0].hnid, self->buf.p, SZ_2M);
 	ASSERT_SAME(self->shadow, self->buf.p, SZ_2M);
 }
 
