@@ -9,12 +9,14 @@
  * left out.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/sysinfo.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -569,6 +571,69 @@ static void curve_forks(void)
 	bench_go_first(false);
 }
 
+/*
+ * Prefetch of single pages that a child sees, too; and of huge pages with a page
+ * that a pipe has in each, so that they stay.
+ */
+static uint64_t shared_insn(size_t len)
+{
+	struct gmem_buf buf;
+	uint64_t insn;
+	pid_t child;
+
+	bench_map_shared(&buf, len, MADV_NOHUGEPAGE);
+	fork_insn(&child);
+	insn = bench_insn();
+	prefetch(&buf, npu.hnid);
+	insn = bench_insn() - insn;
+	expect_on_dev(&buf, len);
+	expect_data(&buf);
+	kill_child(child);
+	gmem_unmap(&buf);
+	return insn;
+}
+
+static uint64_t pinned_insn(size_t len)
+{
+	struct iovec iov = { .iov_len = SZ_4K };
+	struct gmem_buf buf;
+	uint64_t insn;
+	int p[2];
+	size_t i;
+
+	bench_map_shared(&buf, len, MADV_HUGEPAGE);
+	if (pipe(p) || fcntl(p[1], F_SETPIPE_SZ, len / SZ_2M * SZ_4K) < 0)
+		bench_die("pipe: %m");
+	for (i = 0; i < len; i += SZ_2M) {
+		iov.iov_base = buf.p + i;
+		bench_expect("vmsplice", vmsplice(p[1], &iov, 1, 0), SZ_4K);
+	}
+	insn = bench_insn();
+	prefetch(&buf, npu.hnid);
+	insn = bench_insn() - insn;
+	expect_on_dev(&buf, 0);
+	expect_data(&buf);
+	close(p[0]);
+	close(p[1]);
+	gmem_unmap(&buf);
+	return insn;
+}
+
+static void curve_refused(void)
+{
+	uint64_t shared[SAMPLES], pinned[SAMPLES];
+	size_t len, i;
+
+	for (len = SZ_2M; len <= 64 * SZ_2M; len *= 2) {
+		for (i = 0; i < SAMPLES; i++) {
+			shared[i] = shared_insn(len);
+			pinned[i] = pinned_insn(len);
+		}
+		point(bench_least(shared, SAMPLES), len, "refused-shared");
+		point(bench_least(pinned, SAMPLES), len, "refused-pinned");
+	}
+}
+
 /* What the generations found out, for the first one to print. */
 struct generation {
 	uint64_t fork;
@@ -676,6 +741,7 @@ static const struct group {
 	{ "processes", curve_processes },
 	{ "threads", curve_threads },
 	{ "forks", curve_forks },
+	{ "refused", curve_refused },
 	{ "generations", curve_generations },
 	{ "devices", curve_devices },
 };
