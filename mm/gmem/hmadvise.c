@@ -230,7 +230,7 @@ static unsigned long gm_folio_extent(struct vm_area_struct *vma,
 		return 1;
 	page = pte_present(ptep_get(ptep)) ?
 		       vm_normal_page(vma, addr, ptep_get(ptep)) : NULL;
-	if (page)
+	if (page && folio_test_large(page_folio(page)))
 		nr = folio_pte_batch(page_folio(page), addr, ptep,
 				     ptep_get(ptep), (next - addr) >> PAGE_SHIFT,
 				     ignore, NULL, NULL, NULL);
