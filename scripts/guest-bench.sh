@@ -20,7 +20,7 @@ OUT=$BUILD/bench
 EXACT=nodevice,move,size,policy,latency,clock,versus,numa,pager
 # All but that of the devices, on a machine with memory for 4 GiB on either side.
 CURVES=curve/bytes,curve/vmas,curve/pages,curve/blocks,curve/contexts
-CURVES=$CURVES,curve/processes,curve/threads,curve/forks,curve/generations
+CURVES=$CURVES,curve/processes,curve/threads,curve/forks,curve/refused,curve/generations
 
 # Beside 2 GiB of its own the machine has coherent memory of a device, as the
 # firmware would describe it: a node without CPUs.

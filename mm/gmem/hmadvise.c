@@ -179,7 +179,8 @@ static int gm_advise_share(struct mm_struct *mm, unsigned long start,
  * @nid: host node to move to, or NUMA_NO_NODE
  * @behavior: HMADV_PREFETCH or HMADV_DISCARD
  * @drained: other CPUs' LRU batches, with their references, were emptied
- * @piece: first byte of the last piece that did not move with others
+ * @piece: first byte of the last piece that did not move at once
+ * @clear: how far what stands in the way of it was looked for
  * @full_at: address for which the device had no room
  * @full: how often it had none for that address
  */
@@ -191,22 +192,28 @@ struct gm_advice {
 	int behavior;
 	bool drained;
 	unsigned long piece;
+	unsigned long clear;
 	unsigned long full_at;
 	unsigned int full;
 };
 
 /*
  * A page that was touched a moment ago has a reference in an LRU batch.  All
- * CPUs are asked once a call: what it waits for was touched before.
+ * CPUs are asked once a call: what it waits for was mostly touched before.
+ *
+ * Return: false when nobody is left to ask.
  */
-static void gm_advise_drain(struct gm_advice *a, int tries)
+static bool gm_advise_drain(struct gm_advice *a, int tries)
 {
-	if (!tries || a->drained) {
+	if (!tries) {
 		lru_add_drain();
-		return;
+	} else if (!a->drained) {
+		lru_add_drain_all();
+		a->drained = true;
+	} else {
+		return false;
 	}
-	lru_add_drain_all();
-	a->drained = true;
+	return true;
 }
 
 /* How many pages from @addr on are of one folio of the host, or 1. */
@@ -219,7 +226,7 @@ static unsigned long gm_folio_extent(struct vm_area_struct *vma,
 	unsigned long nr = 1;
 	struct page *page;
 	spinlock_t *ptl;
-	pte_t *ptep;
+	pte_t *ptep, pte;
 
 	if (!pmd)
 		return 1;
@@ -228,12 +235,12 @@ static unsigned long gm_folio_extent(struct vm_area_struct *vma,
 	ptep = pte_offset_map_lock(vma->vm_mm, pmd, addr, &ptl);
 	if (!ptep)
 		return 1;
-	page = pte_present(ptep_get(ptep)) ?
-		       vm_normal_page(vma, addr, ptep_get(ptep)) : NULL;
+	pte = ptep_get(ptep);
+	page = pte_present(pte) ? vm_normal_page(vma, addr, pte) : NULL;
 	if (page && folio_test_large(page_folio(page)))
-		nr = folio_pte_batch(page_folio(page), addr, ptep,
-				     ptep_get(ptep), (next - addr) >> PAGE_SHIFT,
-				     ignore, NULL, NULL, NULL);
+		nr = folio_pte_batch(page_folio(page), addr, ptep, pte,
+				     (next - addr) >> PAGE_SHIFT, ignore,
+				     NULL, NULL, NULL);
 	pte_unmap_unlock(ptep, ptl);
 	return nr;
 }
@@ -256,9 +263,7 @@ static int gm_prefetch_step(struct gm_advice *a, struct vm_area_struct *vma,
 	for (tries = 0; tries < GM_ADVISE_TRIES; tries++) {
 		ret = gm_make_resident(a->as, a->hnode, NULL, vma, *addr, false,
 				       NULL);
-		if (ret == -EBUSY)
-			gm_advise_drain(a, tries);
-		else if (ret != -EAGAIN)
+		if (ret == -EBUSY ? !gm_advise_drain(a, tries) : ret != -EAGAIN)
 			break;
 	}
 	if (ret == -ENOSPC)
@@ -277,7 +282,21 @@ static int gm_prefetch_step(struct gm_advice *a, struct vm_area_struct *vma,
 	return 0;
 }
 
-/* Swapped out, or seen by a child: it can move when core MM saw a write to it. */
+/*
+ * Must the page see a write of core MM before it can move?  That would copy each
+ * page of a large folio, so not of one that is ours alone.
+ */
+static bool gm_page_in_the_way(struct page *page)
+{
+	struct folio *folio = page_folio(page);
+
+	if (!PageAnon(page) || PageAnonExclusive(page))
+		return false;
+	return !folio_test_large(folio) ||
+	       folio_ref_count(folio) != folio_mapcount(folio) ||
+	       folio_likely_mapped_shared(folio);
+}
+
 static bool gm_pte_in_the_way(struct vm_area_struct *vma, unsigned long addr,
 			      pte_t pte)
 {
@@ -288,7 +307,7 @@ static bool gm_pte_in_the_way(struct vm_area_struct *vma, unsigned long addr,
 	if (!pte_present(pte))
 		return true;
 	page = vm_normal_page(vma, addr, pte);
-	return page && PageAnon(page) && !PageAnonExclusive(page);
+	return page && gm_page_in_the_way(page);
 }
 
 /* Is there a huge page at @addr, and is it in the way? */
@@ -302,16 +321,19 @@ static bool gm_pmd_in_the_way(struct vm_area_struct *vma, pmd_t *pmd,
 	if (!ptl)
 		return false;
 	if (pmd_trans_huge(*pmd) && !is_huge_zero_pmd(*pmd))
-		ret = !PageAnonExclusive(pmd_page(*pmd));
+		ret = gm_page_in_the_way(pmd_page(*pmd));
 	spin_unlock(ptl);
 	return ret;
 }
 
-/* The next page of [@addr, @end), within one page table, that is in the way. */
+/*
+ * The next page of [@addr, @end), within one page table, that is in the way, or
+ * @end: what is behind that may be another VMA's.
+ */
 static unsigned long gm_next_in_the_way(struct vm_area_struct *vma,
 					unsigned long addr, unsigned long end)
 {
-	pmd_t *pmd = mm_find_pmd(vma->vm_mm, addr);
+	pmd_t *pmd = addr < end ? mm_find_pmd(vma->vm_mm, addr) : NULL;
 	pte_t *ptep, *slot;
 	spinlock_t *ptl;
 	bool huge;
@@ -330,32 +352,52 @@ static unsigned long gm_next_in_the_way(struct vm_area_struct *vma,
 	return addr;
 }
 
+/* What other devices have of [@start, @end) comes home. */
+static void gm_clear_devices(struct gm_advice *a, struct vm_area_struct *vma,
+			     unsigned long start, unsigned long end)
+{
+	unsigned long vpn = start >> PAGE_SHIFT, last = (end >> PAGE_SHIFT) - 1;
+	struct vm_object *vmo = &a->as->vmo;
+	unsigned long loc, first, next;
+
+	while ((vpn = vm_object_next(vmo, vpn, last)) <= last) {
+		loc = vm_object_find(vmo, vpn, &first);
+		next = vpn + max(vm_object_extent(vmo, vpn), 1UL);
+		next = min(next, last + 1);
+		if (loc != GM_LOC_NONE && gm_loc_to_hnode(loc) != a->hnode)
+			gm_recall_range(vma, vpn << PAGE_SHIFT,
+					next << PAGE_SHIFT, NUMA_NO_NODE);
+		vpn = next;
+	}
+}
+
 /*
  * A piece that does not move as it is mostly does when what other devices have
  * of it came home, and what is swapped out or seen by a child was made a page of
  * its own.  Else it would go page by page, and stay in pages.
  *
- * Return: true when there was something in the way.
+ * Begins at a->clear, and goes no further than @end, which is that of the advice:
+ * nobody asked for more.
+ *
+ * Return: 0, also when something refused; -EAGAIN when the mmap lock is wanted
+ * first; -EINTR.
  */
-static bool gm_prefetch_clear(struct gm_advice *a, struct vm_area_struct *vma,
-			      unsigned long start, unsigned long end)
+static int gm_prefetch_clear(struct gm_advice *a, struct vm_area_struct *vma,
+			     unsigned long end)
 {
-	struct vm_object *vmo = &a->as->vmo;
-	unsigned long loc, first, vpn, addr;
-	bool found = false;
-
-	vpn = vm_object_next(vmo, start >> PAGE_SHIFT, (end >> PAGE_SHIFT) - 1);
-	loc = vpn == ULONG_MAX ? GM_LOC_NONE : vm_object_find(vmo, vpn, &first);
-	if (loc != GM_LOC_NONE && gm_loc_to_hnode(loc) != a->hnode)
-		found = !gm_recall_range(vma, start, end, NUMA_NO_NODE);
-
-	for (addr = gm_next_in_the_way(vma, start, end); addr < end;
-	     addr = gm_next_in_the_way(vma, addr + PAGE_SIZE, end)) {
-		if (gm_fault_in(vma, addr))
-			break;
-		found = true;
+	if (a->clear < end)
+		gm_clear_devices(a, vma, a->clear, end);
+	while ((a->clear = gm_next_in_the_way(vma, a->clear, end)) < end) {
+		if (gm_fault_in(vma, a->clear) == -ENOMEM)
+			a->clear = end;
+		else
+			a->clear += PAGE_SIZE;
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		if (mmap_lock_is_contended(a->mm))
+			return -EAGAIN;
 	}
-	return found;
+	return 0;
 }
 
 /* Move what can be moved at once, of what begins at *@addr. */
@@ -366,20 +408,22 @@ static int gm_prefetch_some(struct gm_advice *a, struct vm_area_struct *vma,
 					  ilog2(gm_hnode_unit(a->hnode)));
 	unsigned long size = PAGE_SIZE << order;
 	unsigned long start = ALIGN_DOWN(*addr, size);
+	unsigned long stop = min(end, start + size);
 	unsigned long pos = *addr;
 
-	/* Once for each piece: what refuses as a whole goes in parts. */
 	if (start != a->piece) {
+		/* Prepare little for what comes after a piece that refused. */
+		if (start == a->piece + size)
+			end = stop;
 		gm_migrate_range(a->as, a->hnode, vma, addr, end);
 		if (*addr > pos)
 			return 0;
 		a->piece = start;
-		if (gm_prefetch_clear(a, vma, start, start + size))
-			gm_migrate_range(a->as, a->hnode, vma, addr, end);
-		if (*addr > pos)
-			return 0;
+		a->clear = pos;
 	}
-	return gm_prefetch_step(a, vma, addr);
+	/* What refuses as a whole even then goes in parts. */
+	return gm_prefetch_clear(a, vma, stop) ?:
+	       gm_prefetch_step(a, vma, addr);
 }
 
 static int gm_prefetch_vma(struct gm_advice *a, struct vm_area_struct *vma,

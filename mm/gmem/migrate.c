@@ -82,13 +82,15 @@ static pmd_t *gm_pmd_alloc(struct mm_struct *mm, unsigned long addr)
 }
 
 /*
- * Every mapping and reference of the locked @folio is @nr pages of ours.  What a
+ * Every mapping and reference of the locked @folio is @mappings of ours.  What a
  * fork made shared is ours again when the child's mappings have gone, as it is
  * for a write of the CPU: do_wp_page() asks the same.
  */
 static bool gm_folio_ours(struct folio *folio, unsigned int mappings)
 {
-	if (folio_test_writeback(folio) || folio_mapcount(folio) != mappings)
+	/* KSM may take a page on until somebody else has it locked. */
+	if (folio_test_ksm(folio) || folio_test_writeback(folio) ||
+	    folio_mapcount(folio) != mappings)
 		return false;
 	if (folio_test_swapcache(folio) && !folio_free_swap(folio))
 		return false;
@@ -100,8 +102,8 @@ static bool gm_folio_ours(struct folio *folio, unsigned int mappings)
 
 static bool gm_folio_movable(struct folio *folio)
 {
-	return folio_test_anon(folio) && !folio_test_ksm(folio) &&
-	       !folio_is_zone_device(folio) && !folio_contain_hwpoisoned_page(folio);
+	return folio_test_anon(folio) && !folio_is_zone_device(folio) &&
+	       !folio_contain_hwpoisoned_page(folio);
 }
 
 static void gm_unlock_folios(struct gm_move *move)
@@ -859,8 +861,8 @@ static bool gm_stream_fill(struct gm_stream *s, const struct gm_piece *model,
  * @end: end of the range, in @vma
  *
  * The copies of several pieces are under way at once.  Ends where a piece cannot
- * move in one step, which is then for gm_make_resident(), and where the mmap
- * lock is wanted.
+ * move in one step, which is then for the caller to make ready and for
+ * gm_make_resident(), and where the mmap lock is wanted.
  *
  * Context: mmap lock held for reading, no block BUSY. Sleeps; no block of the
  * caller is BUSY when it returns.
@@ -950,7 +952,7 @@ static bool gm_huge_mapped(struct vm_area_struct *vma, unsigned long addr)
  * Moves the largest piece around @addr that can move as a whole.
  *
  * Context: mmap lock or VMA lock held for reading. Sleeps.
- * Return: as gm_migrate(), for the page alone.
+ * Return: as gm_migrate(), for the smallest piece that was tried.
  */
 int gm_populate(struct gm_as *as, struct gm_hnode *hnode,
 		struct gm_context *ctx, struct vm_area_struct *vma,

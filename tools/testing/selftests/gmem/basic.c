@@ -733,10 +733,13 @@ TEST_F(source, huge_page_mapped_in_parts)
 	source_check(_metadata, self, SZ_2M);
 }
 
-/* Merged before the mapping was shared: KSM leaves those that are alone. */
-TEST_F(source, ksm_page)
+/*
+ * The first @len bytes are pages of KSM.  Merged before the mapping was shared:
+ * KSM leaves those that are alone.
+ */
+static bool source_merged(struct __test_metadata *_metadata,
+			  FIXTURE_DATA(source) *self, size_t len)
 {
-	const size_t len = 4 * SZ_64K;
 	uint64_t end = gmem_now_ms() + 20000;
 
 	gmem_unmap(&self->buf);
@@ -745,7 +748,7 @@ TEST_F(source, ksm_page)
 	memset(self->buf.p, 0x66, len);
 	memset(self->shadow, 0x66, len);
 	if (madvise(self->buf.p, len, MADV_MERGEABLE))
-		SKIP(return, "no KSM");
+		return false;
 	gmem_write_file("/sys/kernel/mm/ksm/pages_to_scan", "10000");
 	gmem_write_file("/sys/kernel/mm/ksm/sleep_millisecs", "1");
 	gmem_write_file("/sys/kernel/mm/ksm/run", "1");
@@ -755,10 +758,41 @@ TEST_F(source, ksm_page)
 	ASSERT_LE(60, gmem_read_number("/sys/kernel/mm/ksm/pages_sharing"));
 	gmem_write_file("/sys/kernel/mm/ksm/run", "0");
 	hmadvise(GMEM_ANY_NODE, self->buf.p, len, HMADV_SHARE);
-	source_check(_metadata, self, len);
+	return true;
+}
+
+static void source_unmerge(struct __test_metadata *_metadata,
+			   FIXTURE_DATA(source) *self, size_t len)
+{
 	gmem_write_file("/sys/kernel/mm/ksm/run", "2");
 	gmem_write_file("/sys/kernel/mm/ksm/run", "0");
 	ASSERT_SAME(self->shadow, self->buf.p, len);
+}
+
+TEST_F(source, ksm_page)
+{
+	const size_t len = 4 * SZ_64K;
+
+	if (!source_merged(_metadata, self, len))
+		SKIP(return, "no KSM");
+	source_check(_metadata, self, len);
+	source_unmerge(_metadata, self, len);
+}
+
+/* The last mapping of a page of KSM is not ours to give back as an own page. */
+TEST_F(source, ksm_page_that_cannot_move)
+{
+	const size_t len = 4 * SZ_64K;
+
+	if (!source_merged(_metadata, self, len))
+		SKIP(return, "no KSM");
+	OK(madvise(self->buf.p + SZ_4K, len - SZ_4K, MADV_DONTNEED));
+	memset(self->shadow + SZ_4K, 0, len - SZ_4K);
+	npu_inject(&self->npu, NPU_INJECT_COPY_FAIL, 1);
+	_hmadvise(self->npu.hnid, self->buf.p, SZ_4K, HMADV_PREFETCH);
+	npu_inject(&self->npu, NPU_INJECT_NONE, 0);
+	source_check(_metadata, self, len);
+	source_unmerge(_metadata, self, len);
 }
 
 /* The page is shared with a child that must keep its own view. */

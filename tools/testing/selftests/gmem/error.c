@@ -359,15 +359,20 @@ TEST_F(error, surprise_removal)
 	size_t half = variant->shape.nr / 2 * variant->shape.block, at;
 	unsigned int count = npu_count();
 	char dir[512], addr[64];
+	long long lost;
 
 	OK(npu_driver(self->npu.number, dir, sizeof(dir), addr, sizeof(addr)));
 	to_device(_metadata, self);
 	hmadvise(-1, self->buf.p, half, HMADV_PREFETCH);
 	ASSERT_ON(GMEM_ANY_NODE, self->buf.p, half);
+	lost = gmem_hnode_get(self->npu.hnid, "lost");
 	npu_inject(&self->npu, NPU_INJECT_REMOVE, 0);
 
 	ASSERT_NE(0, _npu_reduce(&self->npu, self->buf.p, SZ_4K, NULL));
 	ASSERT_SAME(self->shadow, self->buf.p, half);
+	/* Who asks is told at once, not when the driver has noticed. */
+	ASSERT_FALSE(gmem_peek(self->buf.p + half));
+	ASSERT_LT(lost, gmem_hnode_get(self->npu.hnid, "lost"));
 	npu_close(&self->npu);
 	npu_unbind(dir, addr);
 	ASSERT_SAME(self->shadow, self->buf.p, half);
@@ -402,6 +407,79 @@ TEST_F(error, copy_fails_at_unbind)
 	ASSERT_SAME(self->shadow, self->buf.p, self->len);
 	npu_bind(dir, addr);
 	ASSERT_TRUE(npu_wait_count(count));
+}
+
+/* --- queues that hang --------------------------------------------------------- */
+
+FIXTURE(hang)
+{
+	struct npu npu;
+	struct gmem_buf buf;
+	char *shadow;
+};
+
+FIXTURE_SETUP(hang)
+{
+	npu_open(&self->npu, 0);
+	npu_attach(&self->npu, 0);
+	gmem_map(&self->buf, SZ_2M, SZ_2M, 0, RW, MAP_PEER_SHARED);
+	self->shadow = malloc(SZ_2M);
+	ASSERT_NE(NULL, self->shadow);
+	gmem_pattern(self->buf.p, SZ_2M, 19);
+	gmem_pattern(self->shadow, SZ_2M, 19);
+	npu_dirty(&self->npu, self->buf.p, self->shadow, SZ_2M);
+}
+
+FIXTURE_TEARDOWN_PARENT(hang)
+{
+	EXPECT_NO_DEVICE_PAGES();
+}
+
+/*
+ * A job in a queue that hangs ends with an error, and then the queue is usable,
+ * by the context that has been there before.
+ */
+TEST_F(hang, job_ends)
+{
+	struct gmem_npu_submit s = {
+		.size = sizeof(s),
+		.op = NPU_OP_FILL,
+		.queue = 0,
+		.args = { (uintptr_t)self->buf.p, SZ_2M, ~0ULL },
+	};
+
+	npu_inject(&self->npu, NPU_INJECT_HANG, 0);
+	OK(ioctl(self->npu.fd, GMEM_NPU_SUBMIT, &s));
+	npu_wait_err(EIO, &self->npu, s.seqno, NULL);
+	ASSERT_SAME(self->shadow, self->buf.p, SZ_2M);
+
+	s.args[2] = 0x7777;
+	OK(ioctl(self->npu.fd, GMEM_NPU_SUBMIT, &s));
+	npu_wait(&self->npu, s.seqno, NULL);
+	gmem_fill(self->shadow, SZ_2M, 0x7777);
+	ASSERT_SAME(self->shadow, self->buf.p, SZ_2M);
+}
+
+/* Whichever of the queues hangs, copy engines too: pages come and go after it. */
+TEST_F(hang, every_queue)
+{
+	unsigned int nr, i;
+
+	for (nr = 0; !_npu_inject(&self->npu, NPU_INJECT_HANG, nr); nr++) {
+		/* The copies that are under way when an engine is reset fail. */
+		for (i = 0; i < 8; i++) {
+			int err = _hmadvise(i & 1 ? self->npu.hnid : -1,
+					    self->buf.p, SZ_2M, HMADV_PREFETCH);
+
+			ASSERT_TRUE(!err || err == EIO);
+			ASSERT_SAME(self->shadow, self->buf.p, SZ_2M);
+		}
+		hmadvise(self->npu.hnid, self->buf.p, SZ_2M, HMADV_PREFETCH);
+		ASSERT_ON(self->npu.hnid, self->buf.p, SZ_2M);
+	}
+	ASSERT_LT(2, nr);
+	npu_dirty(&self->npu, self->buf.p, self->shadow, SZ_2M);
+	ASSERT_SAME(self->shadow, self->buf.p, SZ_2M);
 }
 
 /* --- several copies under way ----------------------------------------------- */

@@ -389,6 +389,26 @@ TEST_F(fork, partial_unmap)
 	ASSERT_SAME(self->shadow, self->buf.p, half);
 }
 
+/* The device gets a copy of what is on both sides of a hole. */
+TEST_F(fork, hole_then_write)
+{
+	const size_t hole = SZ_4K;
+	pid_t pid = gmem_fork();
+
+	if (!pid) {
+		if (meet(self))
+			_exit(1);
+		_exit(child_same(self));
+	}
+	wait_for_child(_metadata, self);
+	OK(madvise(self->buf.p + hole, SZ_4K, MADV_DONTNEED));
+	memset(self->shadow + hole, 0, SZ_4K);
+	npu_dirty(&self->npu, self->buf.p, self->shadow, SZ_4K);
+	ASSERT_SAME(self->shadow, self->buf.p, self->len);
+	let_go(_metadata, self);
+	ASSERT_EQ(0, gmem_child(pid));
+}
+
 /* What one of them lacks of a shared block is not the other's to fill. */
 TEST_F(fork, missing_page_is_filled_apart)
 {

@@ -341,6 +341,49 @@ TEST_F(regress, prefetch_of_swapped_pages)
 	one_block(_metadata, self, self->npu[0].hnid);
 }
 
+/*
+ * The look for the next page that must come in first went on behind the last
+ * one, into what lies behind the mapping.
+ */
+TEST_F(regress, prefetch_looks_no_further)
+{
+	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB;
+	char *huge;
+
+	gmem_write_file("/proc/sys/vm/nr_hugepages", "1");
+	if (gmem_read_number("/proc/sys/vm/nr_hugepages") < 1)
+		SKIP(return, "no huge page to have behind the mapping");
+	gmem_unmap(&self->buf);
+	gmem_map(&self->buf, 2 * SZ_2M, SZ_2M, 0, RW, MAP_PEER_SHARED);
+	huge = mmap(self->buf.p + SZ_2M, SZ_2M, RW, flags | MAP_FIXED, -1, 0);
+	ASSERT_EQ(self->buf.p + SZ_2M, huge);
+	memset(huge, 0x5a, SZ_2M);
+	OK(_gmem_swap_on());
+	host_pages(_metadata, self);
+	gmem_page_out(huge - SZ_4K, SZ_4K);
+	hmadvise(self->npu[0].hnid, self->buf.p, SZ_2M, HMADV_PREFETCH);
+	one_block(_metadata, self, self->npu[0].hnid);
+	ASSERT_EQ(0x5a, huge[0]);
+	OK(munmap(huge, SZ_2M));
+	gmem_write_file("/proc/sys/vm/nr_hugepages", "0");
+}
+
+/* What is not in the range that was advised stays where and as it is. */
+TEST_F(regress, prefetch_clears_what_was_advised)
+{
+	struct gmem_smaps maps;
+
+	OK(_gmem_swap_on());
+	host_pages(_metadata, self);
+	gmem_page_out(self->buf.p, SZ_2M);
+	hmadvise(self->npu[0].hnid, self->buf.p + SZ_1M, SZ_64K,
+		 HMADV_PREFETCH);
+	ASSERT_ON(self->npu[0].hnid, self->buf.p + SZ_1M, SZ_64K);
+	gmem_smaps(0, self->buf.p, SZ_2M, &maps);
+	ASSERT_EQ(SZ_2M - SZ_64K, maps.swap);
+	ASSERT_SAME(self->shadow, self->buf.p, SZ_2M);
+}
+
 /* Single pages of another device become one block, with those of the host. */
 TEST_F(regress, prefetch_gathers_pages)
 {
