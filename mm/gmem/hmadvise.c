@@ -310,18 +310,17 @@ static bool gm_pte_in_the_way(struct vm_area_struct *vma, unsigned long addr,
 	return page && gm_page_in_the_way(page);
 }
 
-/* Is there a huge page at @addr, and is it in the way? */
-static bool gm_pmd_in_the_way(struct vm_area_struct *vma, pmd_t *pmd,
-			      bool *huge)
+/* Is there a huge page, and is it in the way? */
+static bool gm_pmd_in_the_way(struct vm_area_struct *vma, pmd_t *pmd)
 {
-	spinlock_t *ptl = pmd_trans_huge_lock(pmd, vma);
-	bool ret = false;
+	spinlock_t *ptl;
+	bool ret;
 
-	*huge = ptl;
-	if (!ptl)
+	if (!pmd_trans_huge(pmdp_get_lockless(pmd)))
 		return false;
-	if (pmd_trans_huge(*pmd) && !is_huge_zero_pmd(*pmd))
-		ret = gm_page_in_the_way(pmd_page(*pmd));
+	ptl = pmd_lock(vma->vm_mm, pmd);
+	ret = pmd_trans_huge(*pmd) && !is_huge_zero_pmd(*pmd) &&
+	      gm_page_in_the_way(pmd_page(*pmd));
 	spin_unlock(ptl);
 	return ret;
 }
@@ -336,13 +335,13 @@ static unsigned long gm_next_in_the_way(struct vm_area_struct *vma,
 	pmd_t *pmd = addr < end ? mm_find_pmd(vma->vm_mm, addr) : NULL;
 	pte_t *ptep, *slot;
 	spinlock_t *ptl;
-	bool huge;
 
 	if (!pmd)
 		return end;
-	if (gm_pmd_in_the_way(vma, pmd, &huge))
+	if (gm_pmd_in_the_way(vma, pmd))
 		return addr;
-	ptep = huge ? NULL : pte_offset_map_lock(vma->vm_mm, pmd, addr, &ptl);
+	/* Not there when there is a huge page. */
+	ptep = pte_offset_map_lock(vma->vm_mm, pmd, addr, &ptl);
 	if (!ptep)
 		return end;
 	for (slot = ptep; addr < end; addr += PAGE_SIZE, slot++)
