@@ -572,10 +572,10 @@ static void curve_forks(void)
 }
 
 /*
- * Prefetch of single pages that a child sees, too; and of huge pages with a page
- * that a pipe has in each, so that they stay.
+ * Prefetch of single pages that a child sees, too, or has seen; and of huge pages
+ * with a page that a pipe has in each, so that they stay.
  */
-static uint64_t shared_insn(size_t len)
+static uint64_t forked_insn(size_t len, bool alive)
 {
 	struct gmem_buf buf;
 	uint64_t insn;
@@ -583,12 +583,15 @@ static uint64_t shared_insn(size_t len)
 
 	bench_map_shared(&buf, len, MADV_NOHUGEPAGE);
 	fork_insn(&child);
+	if (!alive)
+		kill_child(child);
 	insn = bench_insn();
 	prefetch(&buf, npu.hnid);
 	insn = bench_insn() - insn;
 	expect_on_dev(&buf, len);
 	expect_data(&buf);
-	kill_child(child);
+	if (alive)
+		kill_child(child);
 	gmem_unmap(&buf);
 	return insn;
 }
@@ -621,14 +624,16 @@ static uint64_t pinned_insn(size_t len)
 
 static void curve_refused(void)
 {
-	uint64_t shared[SAMPLES], pinned[SAMPLES];
+	uint64_t left[SAMPLES], shared[SAMPLES], pinned[SAMPLES];
 	size_t len, i;
 
 	for (len = SZ_2M; len <= 64 * SZ_2M; len *= 2) {
 		for (i = 0; i < SAMPLES; i++) {
-			shared[i] = shared_insn(len);
+			left[i] = forked_insn(len, false);
+			shared[i] = forked_insn(len, true);
 			pinned[i] = pinned_insn(len);
 		}
+		point(bench_least(left, SAMPLES), len, "refused-left");
 		point(bench_least(shared, SAMPLES), len, "refused-shared");
 		point(bench_least(pinned, SAMPLES), len, "refused-pinned");
 	}

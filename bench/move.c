@@ -4,12 +4,9 @@
  * many instructions the rest takes, how much of the link a prefetch gets.
  */
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "bench.h"
 #include "gmem_util.h"
@@ -167,49 +164,11 @@ static void measure_touch(void)
 	gmem_unmap(&buf);
 }
 
-#define FORKED	(4 * SZ_2M)
-
-/* Single pages after a fork: the child is gone, or there and shares them. */
-static void measure_forked(bool alive, const char *what)
-{
-	struct gmem_buf buf;
-	uint64_t start;
-	pid_t child;
-
-	bench_map(&buf, FORKED, MADV_NOHUGEPAGE, MAP_PEER_SHARED);
-	child = gmem_fork();
-	if (child < 0)
-		bench_die("fork: %m");
-	while (!child && alive)
-		pause();
-	if (!child)
-		_exit(0);
-	if (!alive)
-		bench_expect("status of the child", gmem_child(child), 0);
-
-	start = bench_insn();
-	bench_check(_hmadvise(npu.hnid, buf.p, FORKED, HMADV_PREFETCH),
-		    "prefetch");
-	start = bench_insn() - start;
-	bench_figure((double)start / (FORKED / SZ_2M), "instructions/2MiB",
-		     "p3.%s", what);
-	bench_expect("pages on the device",
-		     gmem_pages_on(buf.p, FORKED, npu.hnid), FORKED / SZ_4K);
-	bench_expect_data(&buf);
-	if (alive) {
-		kill(child, SIGKILL);
-		waitpid(child, NULL, 0);
-	}
-	gmem_unmap(&buf);
-}
-
 int main(void)
 {
 	bench_attach(&npu);
 	measure_faults();
 	measure_prefetch();
-	measure_forked(false, "prefetch-after-fork-4k");
-	measure_forked(true, "prefetch-beside-child-4k");
 	measure_touch();
 	npu_close(&npu);
 	bench_print();

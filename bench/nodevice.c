@@ -6,10 +6,11 @@
  *
  * Each operation is counted by itself, many times over, and the least is the
  * figure: timer ticks, refills of per-CPU lists and the like are in some of the
- * samples, and in which ones depends on all that went before.  In a second pass
- * the driver is loaded, that is the static key is on.  The unpatched kernel,
- * which has no driver, does both passes as well, for its caches and lists to
- * have seen the same.
+ * samples, and in which ones depends on all that went before.  Before each the
+ * processor is idle for a while, so that RCU frees what the last one left behind
+ * and each finds the same.  In a second pass the driver is loaded, that is the
+ * static key is on.  The unpatched kernel, which has no driver, does both passes
+ * as well, for its caches and lists to have seen the same.
  *
  * The two reads of the counter are in each figure.
  */
@@ -27,6 +28,7 @@
 #include "gmem_util.h"
 
 #define SAMPLES		101
+#define SETTLE_MS	50
 #define NOTHING		"/tmp/nothing"
 
 #define SMALL		(16 * SZ_4K)
@@ -236,6 +238,7 @@ static uint64_t measure(const struct op *op)
 	int i;
 
 	for (i = 0; i < SAMPLES; i++) {
+		gmem_sleep_ms(SETTLE_MS);
 		if (op->begin)
 			op->begin();
 		start = bench_insn();
