@@ -262,14 +262,20 @@ static pmd_t *gm_home_pmd(const struct gm_homecoming *h)
 	return mm_find_pmd(h->vma->vm_mm, h->start);
 }
 
+/*
+ * The device may have written, so the page is dirty.  Not soft-dirty if somebody
+ * tracks that and no device had the right to write since he looked: the marker
+ * knows.  The CPU must not write unseen then, either.
+ */
 static pte_t gm_home_pte(struct vm_area_struct *vma, struct page *page,
 			 pte_t marker)
 {
 	pte_t pte = mk_pte(page, vma->vm_page_prot);
 
-	/* The device may have written: dirty in every sense. */
 	pte = pte_mksoft_dirty(pte_mkdirty(pte_sw_mkyoung(pte)));
-	if (vma->vm_flags & VM_WRITE)
+	if (vma_soft_dirty_enabled(vma) && !pte_swp_soft_dirty(marker))
+		pte = pte_clear_soft_dirty(pte);
+	else if (vma->vm_flags & VM_WRITE)
 		pte = pte_mkwrite(pte, vma);
 	if (pte_swp_uffd_wp(marker))
 		pte = pte_mkuffd_wp(pte);
@@ -342,7 +348,8 @@ static int gm_home_set_ptes(struct gm_homecoming *h)
 	return ret;
 }
 
-static bool gm_table_all_markers(pte_t *ptep)
+/* Is there nothing but markers, and in *@soft_dirty: is one of them that? */
+static bool gm_table_all_markers(pte_t *ptep, bool *soft_dirty)
 {
 	const pte_t plain = make_pte_marker(PTE_MARKER_GMEM);
 	unsigned int i;
@@ -355,13 +362,14 @@ static bool gm_table_all_markers(pte_t *ptep)
 			continue;
 		if (!is_gmem_marker(pte) || pte_swp_uffd_wp(pte))
 			return false;
+		*soft_dirty |= pte_swp_soft_dirty(pte);
 	}
 	return true;
 }
 
 /* Return: what the PMD was, for its table to be freed. */
 static pmd_t gm_home_map_huge(struct gm_homecoming *h, pmd_t *pmdp,
-			      struct folio *folio)
+			      struct folio *folio, bool soft_dirty)
 {
 	struct vm_area_struct *vma = h->vma;
 	struct mm_struct *mm = vma->vm_mm;
@@ -369,7 +377,11 @@ static pmd_t gm_home_map_huge(struct gm_homecoming *h, pmd_t *pmdp,
 	pmd_t old;
 
 	pmd = pmd_mksoft_dirty(pmd_mkdirty(pmd));
-	pmd = maybe_pmd_mkwrite(pmd, vma);
+	/* As in gm_home_pte(). */
+	if (vma_soft_dirty_enabled(vma) && !soft_dirty)
+		pmd = pmd_clear_soft_dirty(pmd);
+	else
+		pmd = maybe_pmd_mkwrite(pmd, vma);
 	folio_add_new_anon_rmap(folio, vma, h->start, RMAP_EXCLUSIVE);
 	folio_add_lru_vma(folio, vma);
 	pgtable_trans_huge_deposit(mm, pmdp, h->table);
@@ -400,6 +412,7 @@ static int gm_home_set_pmd(struct gm_homecoming *h)
 	struct folio *folio = h->move->folio[0];
 	pmd_t *pmdp = gm_home_pmd(h);
 	spinlock_t *pml, *ptl;
+	bool soft_dirty = false;
 	int ret = -E2BIG;
 	pmd_t old;
 	pte_t *ptep;
@@ -416,10 +429,10 @@ static int gm_home_set_pmd(struct gm_homecoming *h)
 		ret = -EFAULT;
 		goto unlock_pte;
 	}
-	if (userfaultfd_armed(vma) || !gm_table_all_markers(ptep))
+	if (userfaultfd_armed(vma) || !gm_table_all_markers(ptep, &soft_dirty))
 		goto unlock_pte;
 
-	old = gm_home_map_huge(h, pmdp, folio);
+	old = gm_home_map_huge(h, pmdp, folio, soft_dirty);
 	h->table = NULL;
 	h->move->nr = 0;
 	vm_object_clear_valid(&h->as->vmo, h->block, 0, HPAGE_PMD_NR);

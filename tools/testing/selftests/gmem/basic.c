@@ -383,7 +383,7 @@ TEST_F(basic, unshared_memory_stays)
 /* The CPU takes one page of a block; the rest of it stays valid. */
 TEST_F(basic, cpu_takes_one_page)
 {
-	size_t at = self->len / SZ_4K / 2 * SZ_4K;
+	size_t at = self->len / SZ_4K * 5 / 8 * SZ_4K;
 	struct npu_result res;
 
 	device_fill(_metadata, self, 0xabcdabcd12341234ULL);
@@ -431,6 +431,37 @@ TEST_F(basic, interleaved_pages)
 	}
 	for (i = 0; i < self->len; i += 2 * SZ_4K)
 		ASSERT_ON(GMEM_ANY_NODE, self->buf.p + i, SZ_4K);
+	device_check(_metadata, self);
+	ASSERT_SAME(self->shadow, self->buf.p, self->len);
+}
+
+/* Pages that were dropped and written anew join the block that they left. */
+TEST_F(basic, pages_in_holes)
+{
+	size_t i;
+
+	device_fill(_metadata, self, 0x2718281828459045ULL);
+	for (i = SZ_4K; i < self->len; i += 3 * SZ_4K) {
+		ASSERT_EQ(0, madvise(self->buf.p + i, SZ_4K, MADV_DONTNEED));
+		gmem_pattern(self->buf.p + i, SZ_4K, i);
+		gmem_pattern(self->shadow + i, SZ_4K, i);
+	}
+	device_check(_metadata, self);
+	ASSERT_ON(self->npu.hnid, self->buf.p, self->len);
+	ASSERT_SAME(self->shadow, self->buf.p, self->len);
+}
+
+/* What came home is a page like any other to reclaim. */
+TEST_F(basic, swapped_out_after_recall)
+{
+	struct gmem_smaps maps;
+
+	OK(_gmem_swap_on());
+	device_fill(_metadata, self, 0x1618033988749894ULL);
+	ASSERT_SAME(self->shadow, self->buf.p, self->len);
+	gmem_page_out(self->buf.p, self->len);
+	gmem_smaps(0, self->buf.p, self->len, &maps);
+	ASSERT_EQ(self->len, maps.swap);
 	device_check(_metadata, self);
 	ASSERT_SAME(self->shadow, self->buf.p, self->len);
 }

@@ -1286,6 +1286,25 @@ TEST_F(hooks, soft_dirty_on_the_device)
 	ASSERT_SAME(self->shadow, self->buf.p, self->len);
 }
 
+/* What a device only read since somebody looked is as clean at home. */
+TEST_F(hooks, soft_dirty_comes_home_clean)
+{
+	size_t at, last = self->len - SZ_4K;
+
+	gmem_write_file("/proc/self/clear_refs", "4");
+	/* Without a translation, so that it faults to read. */
+	ASSERT_EQ(0, mprotect(self->buf.p, self->len, PROT_NONE));
+	ASSERT_EQ(0, mprotect(self->buf.p, self->len, RW));
+	device_reads(_metadata, self);
+	ASSERT_SAME(self->shadow, self->buf.p, self->len);
+	for (at = 0; at < self->len; at += SZ_4K)
+		ASSERT_EQ(0, gmem_pagemap(self->buf.p + at) & PM_SOFT_DIRTY);
+	self->buf.p[last] ^= 0x55;
+	self->shadow[last] ^= 0x55;
+	ASSERT_NE(0, gmem_pagemap(self->buf.p + last) & PM_SOFT_DIRTY);
+	ASSERT_SAME(self->shadow, self->buf.p, self->len);
+}
+
 /* --- host pages under a device's mapping -------------------------------------------------- */
 
 /* The kernel moves pages that the device has mapped where they are. */
