@@ -417,7 +417,7 @@ TEST_F(basic, device_takes_one_page)
 	ASSERT_SAME(self->shadow, self->buf.p, self->len);
 }
 
-/* Every other page on the CPU, the others on the device. */
+/* Every other page is called home, with what belongs to it, and written. */
 TEST_F(basic, interleaved_pages)
 {
 	size_t i;
