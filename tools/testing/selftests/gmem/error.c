@@ -409,6 +409,26 @@ TEST_F(error, copy_fails_at_unbind)
 	ASSERT_TRUE(npu_wait_count(count));
 }
 
+/* The driver goes, and one page cannot be read: the others come home. */
+TEST_F(error, ecc_at_unbind)
+{
+	size_t bad = self->len / SZ_4K / 2 * SZ_4K;
+	unsigned int count = npu_count();
+	char dir[512], addr[64];
+
+	OK(npu_driver(self->npu.number, dir, sizeof(dir), addr, sizeof(addr)));
+	to_device(_metadata, self);
+	npu_inject(&self->npu, NPU_INJECT_ECC, (uintptr_t)self->buf.p + bad);
+	npu_unbind(dir, addr);
+	npu_close(&self->npu);
+	ASSERT_FALSE(gmem_peek(self->buf.p + bad));
+	ASSERT_SAME(self->shadow, self->buf.p, bad);
+	ASSERT_SAME(self->shadow + bad + SZ_4K, self->buf.p + bad + SZ_4K,
+		    self->len - bad - SZ_4K);
+	npu_bind(dir, addr);
+	ASSERT_TRUE(npu_wait_count(count));
+}
+
 /* --- queues that hang --------------------------------------------------------- */
 
 FIXTURE(hang)
