@@ -599,12 +599,15 @@ static uint64_t forked_insn(size_t len, bool alive)
 static uint64_t pinned_insn(size_t len)
 {
 	struct iovec iov = { .iov_len = SZ_4K };
+	struct gmem_smaps smaps;
 	struct gmem_buf buf;
 	uint64_t insn;
 	int p[2];
 	size_t i;
 
 	bench_map_shared(&buf, len, MADV_HUGEPAGE);
+	bench_check(_gmem_smaps(0, buf.p, len, &smaps), "smaps");
+	bench_expect("bytes on huge pages", smaps.huge, len);
 	if (pipe(p) || fcntl(p[1], F_SETPIPE_SZ, len / SZ_2M * SZ_4K) < 0)
 		bench_die("pipe: %m");
 	for (i = 0; i < len; i += SZ_2M) {

@@ -167,9 +167,9 @@ static int gm_resident_map(struct gm_resident *r, struct gm_block *block)
 			return ret;
 		r->fresh = GM_LOC_NONE;
 	}
-	if (vma_soft_dirty_enabled(r->vma) && r->write)
+	if (r->write || !vma_soft_dirty_enabled(r->vma))
 		gm_mark_soft_dirty(r->vma, block);
-	else if (vma_soft_dirty_enabled(r->vma))
+	else
 		flags = 0;
 	return gm_ctx_map_block(ctx, r->vma, block, r->small ? 0 : r->order,
 				flags);

@@ -199,7 +199,8 @@ struct gm_advice {
 
 /*
  * A page that was touched a moment ago has a reference in an LRU batch.  All
- * CPUs are asked once a call: what it waits for was mostly touched before.
+ * CPUs are asked once a call: what it waits for was mostly touched before, or
+ * by gm_prefetch_clear(), which has them asked again.
  *
  * Return: false when nobody is left to ask.
  */
@@ -376,7 +377,7 @@ static void gm_clear_devices(struct gm_advice *a, struct vm_area_struct *vma,
  * its own.  Else it would go page by page, and stay in pages.
  *
  * Begins at a->clear, and goes no further than @end, which is that of the advice:
- * nobody asked for more.
+ * nobody asked for more.  Only blocks of devices come as a whole.
  *
  * Return: 0, also when something refused; -EAGAIN when the mmap lock is wanted
  * first; -EINTR.
@@ -391,6 +392,8 @@ static int gm_prefetch_clear(struct gm_advice *a, struct vm_area_struct *vma,
 			a->clear = end;
 		else
 			a->clear += PAGE_SIZE;
+		/* What came in now is in a batch of this CPU, or was. */
+		a->drained = false;
 		if (fatal_signal_pending(current))
 			return -EINTR;
 		if (mmap_lock_is_contended(a->mm))

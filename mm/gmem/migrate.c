@@ -228,13 +228,13 @@ static bool gm_freeze_folios(struct gm_move *move)
 	return false;
 }
 
-/* The device may write without being seen to. */
-static pte_t gm_new_marker(struct vm_area_struct *vma)
+/*
+ * The device may write without being seen to.  Also while the VMA counts as
+ * soft-dirty as a whole: that it loses when it merges with another.
+ */
+static pte_t gm_new_marker(void)
 {
-	pte_t marker = make_pte_marker(PTE_MARKER_GMEM);
-
-	return vma_soft_dirty_enabled(vma) ? pte_swp_mksoft_dirty(marker) :
-					     marker;
+	return pte_swp_mksoft_dirty(make_pte_marker(PTE_MARKER_GMEM));
 }
 
 /*
@@ -259,7 +259,7 @@ void gm_mark_soft_dirty(struct vm_area_struct *vma,
 	for (slot = ptep; addr < end; addr += PAGE_SIZE, slot++) {
 		pte_t pte = ptep_get(slot);
 
-		if (is_gmem_marker(pte))
+		if (is_gmem_marker(pte) && !pte_swp_soft_dirty(pte))
 			set_pte_at(vma->vm_mm, addr, slot,
 				   pte_swp_mksoft_dirty(pte));
 	}
@@ -269,7 +269,7 @@ void gm_mark_soft_dirty(struct vm_area_struct *vma,
 static void gm_set_markers(struct vm_area_struct *vma, unsigned long addr,
 			   pte_t *ptep, unsigned long nr)
 {
-	pte_t marker = gm_new_marker(vma);
+	pte_t marker = gm_new_marker();
 
 	for (; nr; nr--, ptep++, addr += PAGE_SIZE)
 		set_pte_at(vma->vm_mm, addr, ptep, marker);
@@ -333,7 +333,7 @@ static void gm_replace_pmd(struct gm_piece *p, struct folio *folio)
 	BUILD_BUG_ON(sizeof(pte_t) != sizeof(u64));
 	pmd_populate(mm, &pmd, pgtable);
 	ptep = pte_offset_map(&pmd, p->start);
-	memset64((u64 *)ptep, pte_val(gm_new_marker(p->vma)), HPAGE_PMD_NR);
+	memset64((u64 *)ptep, pte_val(gm_new_marker()), HPAGE_PMD_NR);
 	pte_unmap(ptep);
 	smp_wmb(); /* The markers must be seen before the table is. */
 	pmd_populate(mm, p->pmd, pgtable);
@@ -679,8 +679,7 @@ static int gm_migrate_fill(struct gm_piece *p, struct gm_context *ctx)
 	p->block = block;
 	p->from = vpn - block->vpn;
 	/* All of its pages are mapped, for writing. */
-	if (vma_soft_dirty_enabled(p->vma))
-		gm_mark_soft_dirty(p->vma, block);
+	gm_mark_soft_dirty(p->vma, block);
 	return gm_move_and_map(p, ctx);
 }
 

@@ -351,19 +351,22 @@ static int gm_home_set_ptes(struct gm_homecoming *h)
 /* Is there nothing but markers, and in *@soft_dirty: is one of them that? */
 static bool gm_table_all_markers(pte_t *ptep, bool *soft_dirty)
 {
-	const pte_t plain = make_pte_marker(PTE_MARKER_GMEM);
-	unsigned int i;
+	const pte_t usual =
+		pte_swp_mksoft_dirty(make_pte_marker(PTE_MARKER_GMEM));
+	unsigned int i, others = 0;
 
 	for (i = 0; i < HPAGE_PMD_NR; i++) {
 		pte_t pte = ptep_get(ptep + i);
 
-		/* Almost always: nobody has put a bit beside the marker. */
-		if (likely(pte_same(pte, plain)))
+		/* Almost always: as it was made. */
+		if (likely(pte_same(pte, usual)))
 			continue;
 		if (!is_gmem_marker(pte) || pte_swp_uffd_wp(pte))
 			return false;
 		*soft_dirty |= pte_swp_soft_dirty(pte);
+		others++;
 	}
+	*soft_dirty |= others < HPAGE_PMD_NR;
 	return true;
 }
 

@@ -765,13 +765,14 @@ TEST_F(source, huge_page_mapped_in_parts)
 }
 
 /*
- * The first @len bytes are pages of KSM.  Merged before the mapping was shared:
+ * The first @len bytes are one page of KSM.  Merged before the mapping was shared:
  * KSM leaves those that are alone.
  */
 static bool source_merged(struct __test_metadata *_metadata,
 			  FIXTURE_DATA(source) *self, size_t len)
 {
 	uint64_t end = gmem_now_ms() + 20000;
+	long long nr = len / SZ_4K;
 
 	gmem_unmap(&self->buf);
 	gmem_map(&self->buf, SZ_2M, SZ_2M, 0, PROT_READ | PROT_WRITE, 0);
@@ -783,10 +784,10 @@ static bool source_merged(struct __test_metadata *_metadata,
 	gmem_write_file("/sys/kernel/mm/ksm/pages_to_scan", "10000");
 	gmem_write_file("/sys/kernel/mm/ksm/sleep_millisecs", "1");
 	gmem_write_file("/sys/kernel/mm/ksm/run", "1");
-	while (gmem_read_number("/sys/kernel/mm/ksm/pages_sharing") < 60 &&
+	while (gmem_read_number("/sys/kernel/mm/ksm/pages_sharing") < nr - 1 &&
 	       gmem_now_ms() < end)
 		gmem_sleep_ms(5);
-	ASSERT_LE(60, gmem_read_number("/sys/kernel/mm/ksm/pages_sharing"));
+	ASSERT_EQ(nr - 1, gmem_read_number("/sys/kernel/mm/ksm/pages_sharing"));
 	gmem_write_file("/sys/kernel/mm/ksm/run", "0");
 	hmadvise(GMEM_ANY_NODE, self->buf.p, len, HMADV_SHARE);
 	return true;

@@ -16,6 +16,8 @@
 #include <fcntl.h>
 #include <setjmp.h>
 #include <sys/prctl.h>
+#include <sys/rseq.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #define RW			(PROT_READ | PROT_WRITE)
@@ -83,6 +85,21 @@ static void on_bus(int sig)
 	siglongjmp(bus_env, sig);
 }
 
+/*
+ * On its way back to the program the kernel notes in memory of the program that it
+ * was preempted.  After a fork that takes a copy of the page, and when that
+ * fails the process gets a signal.
+ */
+static void leave_rseq(void)
+{
+#ifdef RSEQ_SIG
+	char *area = (char *)__builtin_thread_pointer() + __rseq_offset;
+
+	if (__rseq_size)
+		syscall(SYS_rseq, area, 32, RSEQ_FLAG_UNREGISTER, RSEQ_SIG);
+#endif
+}
+
 FIXTURE_SETUP(failnth)
 {
 	/* No system call around an access: sigsetjmp() leaves the mask. */
@@ -90,6 +107,7 @@ FIXTURE_SETUP(failnth)
 	char dir[512], addr[64];
 	unsigned int i;
 
+	leave_rseq();
 	npu_open(&self->npu, 0);
 	npu_attach(&self->npu, 0);
 	self->attached = true;

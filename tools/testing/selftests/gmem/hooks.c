@@ -1305,6 +1305,30 @@ TEST_F(hooks, soft_dirty_comes_home_clean)
 	ASSERT_SAME(self->shadow, self->buf.p, self->len);
 }
 
+/* A new VMA counts as soft-dirty as a whole, until it merges with an old one. */
+TEST_F(hooks, soft_dirty_survives_a_merge)
+{
+	struct gmem_smaps maps;
+	struct gmem_buf area;
+	char *old, *new;
+	size_t at;
+
+	gmem_map(&area, 2 * SZ_2M, SZ_2M, 0, RW, 0);
+	old = area.p;
+	new = area.p + SZ_2M;
+	ASSERT_EQ(0, munmap(new, SZ_2M));
+	gmem_write_file("/proc/self/clear_refs", "4");
+	ASSERT_EQ(new, mmap(new, SZ_2M, RW, MAP_PRIVATE | MAP_ANONYMOUS |
+			    MAP_FIXED | MAP_PEER_SHARED, -1, 0));
+	npu_fill(&self->npu, new, SZ_2M, 0x55ULL, NULL);
+	hmadvise(-1, old, SZ_2M, HMADV_SHARE);
+	gmem_smaps(0, old, 2 * SZ_2M, &maps);
+	ASSERT_EQ(1, maps.vmas);
+	ASSERT_EQ(0x55ULL * (SZ_2M / 8), gmem_sum(new, SZ_2M));
+	for (at = 0; at < SZ_2M; at += SZ_4K)
+		ASSERT_NE(0, gmem_pagemap(new + at) & PM_SOFT_DIRTY);
+}
+
 /* --- host pages under a device's mapping -------------------------------------------------- */
 
 /* The kernel moves pages that the device has mapped where they are. */
