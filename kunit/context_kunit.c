@@ -24,6 +24,7 @@
  * @ctx: contexts, those that are not attached NULL
  * @maps: calls of peer_map for each of them
  * @flushed: what the last call of tlb_invl was about
+ * @locked: how many of the locks the last call of peer_unmap was under
  * @addr: a page of the process
  * @block: the page on the device, BUSY
  */
@@ -36,6 +37,7 @@ struct fixture {
 	struct gm_context *ctx[CONTEXTS];
 	unsigned int maps[CONTEXTS];
 	struct gm_range flushed;
+	unsigned int locked;
 	unsigned long addr;
 	struct gm_block *block;
 };
@@ -58,6 +60,17 @@ static void note_flush(struct gm_context *ctx, unsigned long start,
 
 	f->flushed.start = start;
 	f->flushed.end = end;
+}
+
+static void count_locks(struct gm_context *ctx, unsigned long start,
+			unsigned long end)
+{
+	struct fixture *f = ctx->drvdata;
+	unsigned int i;
+
+	f->locked = 0;
+	for (i = 0; i < GM_MAP_LOCKS; i++)
+		f->locked += mutex_is_locked(&ctx->map_lock[i]);
 }
 
 static void attach(struct fixture *f, unsigned int i)
@@ -134,6 +147,53 @@ static void context_flushes_whole_pages(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, f->flushed.end, ULONG_MAX);
 }
 
+/*
+ * A driver that does not say that it can has no two calls at a time: whatever the
+ * range is, it is the same lock.
+ */
+static void context_calls_do_not_overlap(struct kunit *test)
+{
+	struct fixture *f = test->priv;
+	unsigned long i;
+
+	attach(f, 0);
+	for (i = 0; i < 4 * GM_MAP_LOCKS; i++) {
+		mutex_lock(&f->ctx[0]->map_lock[0]);
+		KUNIT_EXPECT_FALSE(test, gm_ctx_trylock(f->ctx[0], i * SZ_2M,
+							(i + 1) * SZ_2M));
+		mutex_unlock(&f->ctx[0]->map_lock[0]);
+	}
+	gm_as_unmap(f->as, f->gdev, 0, ULONG_MAX);
+	KUNIT_EXPECT_EQ(test, f->locked, 1);
+}
+
+/* One that can: a lock for what is within 2 MiB, and all for what is not. */
+static void context_calls_overlap(struct kunit *test)
+{
+	struct fixture *f = test->priv;
+	unsigned long used = 0, i;
+	unsigned int first, last;
+
+	f->mmu.map_concurrent = true;
+	attach(f, 0);
+	for (i = 0; i < 64; i++) {
+		first = gm_ctx_locks(f->ctx[0], i * SZ_2M, (i + 1) * SZ_2M,
+				     &last);
+		KUNIT_EXPECT_EQ(test, first, last);
+		KUNIT_EXPECT_EQ(test, first,
+				gm_ctx_locks(f->ctx[0], i * SZ_2M + SZ_64K,
+					     i * SZ_2M + SZ_1M, &last));
+		used |= BIT(first);
+	}
+	KUNIT_EXPECT_EQ(test, used, GENMASK(GM_MAP_LOCKS - 1, 0));
+	gm_as_unmap(f->as, f->gdev, f->addr, f->addr + PAGE_SIZE);
+	KUNIT_EXPECT_EQ(test, f->locked, 1);
+	gm_as_unmap(f->as, f->gdev, SZ_2M - PAGE_SIZE, SZ_2M + PAGE_SIZE);
+	KUNIT_EXPECT_EQ(test, f->locked, GM_MAP_LOCKS);
+	gm_as_unmap(f->as, f->gdev, 0, ULONG_MAX);
+	KUNIT_EXPECT_EQ(test, f->locked, GM_MAP_LOCKS);
+}
+
 /* --- fixture ------------------------------------------------------------------ */
 
 /* No vm_object has it: the process may be gone before the block is. */
@@ -166,6 +226,7 @@ static int context_init(struct kunit *test)
 	f->anon_vma.rb_root = RB_ROOT_CACHED;
 	f->mmu = gm_fake_mmu;
 	f->mmu.peer_map = count_map;
+	f->mmu.peer_unmap = count_locks;
 	f->mmu.tlb_invl = note_flush;
 	f->gdev = gm_dev_create(dev, &f->mmu, GM_DEV_CAP_REPLAYABLE, NULL);
 	KUNIT_ASSERT_FALSE(test, IS_ERR(f->gdev));
@@ -198,6 +259,8 @@ static void context_exit(struct kunit *test)
 static struct kunit_case context_cases[] = {
 	KUNIT_CASE(context_attached_late),
 	KUNIT_CASE(context_flushes_whole_pages),
+	KUNIT_CASE(context_calls_do_not_overlap),
+	KUNIT_CASE(context_calls_overlap),
 	{}
 };
 

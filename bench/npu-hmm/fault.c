@@ -66,7 +66,7 @@ static int svm_commit(struct svm *svm, struct move *m, unsigned long addr,
 {
 	int ret;
 
-	lockdep_assert_held(&svm->gm.map_lock);
+	lockdep_assert_held(&svm->gm.map_lock[0]);
 	if (mmu_interval_read_retry(&svm->notifier, seq))
 		return -EAGAIN;
 	ret = svm_map(svm, m->args.start, m->map, m->nr);
@@ -84,9 +84,9 @@ static int svm_commit_dev(struct svm *svm, struct move *m, unsigned long addr,
 	ret = svm_map_prepare(svm, m->args.start, m->map, m->nr);
 	if (ret)
 		return ret;
-	mutex_lock(&svm->gm.map_lock);
+	mutex_lock(&svm->gm.map_lock[0]);
 	ret = svm_commit(svm, m, addr, write, seq);
-	mutex_unlock(&svm->gm.map_lock);
+	mutex_unlock(&svm->gm.map_lock[0]);
 	return ret;
 }
 
@@ -109,7 +109,7 @@ static int svm_commit_host(struct svm *svm, struct move *m, unsigned long addr,
 	m->map[vpn - (m->args.start >> PAGE_SHIFT)] =
 		dma | MOVE_MAP | GM_MAP_HOST | (write ? GM_MAP_WRITE : 0);
 	ret = svm_map_prepare(svm, m->args.start, m->map, m->nr);
-	mutex_lock(&svm->gm.map_lock);
+	mutex_lock(&svm->gm.map_lock[0]);
 	if (!ret)
 		ret = svm_commit(svm, m, addr, write, seq);
 	if (!ret) {
@@ -119,7 +119,7 @@ static int svm_commit_host(struct svm *svm, struct move *m, unsigned long addr,
 		old = xa_store(&svm->host, vpn,
 			       xa_mk_value(dma >> PAGE_SHIFT), 0);
 	}
-	mutex_unlock(&svm->gm.map_lock);
+	mutex_unlock(&svm->gm.map_lock[0]);
 	if (ret)
 		svm_dma_unmap(svm, dma);
 	else if (old)

@@ -24,9 +24,9 @@ static void in_watch(struct move *m)
 {
 	m->task = current;
 	m->zapped = false;
-	mutex_lock(&m->svm->gm.map_lock);
+	mutex_lock(&m->svm->gm.map_lock[0]);
 	list_add(&m->link, &m->svm->moves);
-	mutex_unlock(&m->svm->gm.map_lock);
+	mutex_unlock(&m->svm->gm.map_lock[0]);
 }
 
 /* Choose what goes where; a page that does not move gives its place back. */
@@ -99,9 +99,9 @@ int in_start(struct move *m, struct svm *svm, struct vm_area_struct *vma,
 	if (ret || !args->cpages) {
 		for (i = 0; i < m->nr; i++)
 			dmem_unreserve(m, i);
-		mutex_lock(&svm->gm.map_lock);
+		mutex_lock(&svm->gm.map_lock[0]);
 		list_del(&m->link);
-		mutex_unlock(&svm->gm.map_lock);
+		mutex_unlock(&svm->gm.map_lock[0]);
 		return ret ? ret : -ENODATA;
 	}
 	in_gather(m);
@@ -139,13 +139,13 @@ static int in_map(struct move *m)
 
 	in_translate(m);
 	ret = svm_map_prepare(svm, m->args.start, m->map, m->nr);
-	mutex_lock(&svm->gm.map_lock);
+	mutex_lock(&svm->gm.map_lock[0]);
 	list_del(&m->link);
 	if (!ret && m->zapped)
 		ret = -EAGAIN;
 	if (!ret)
 		ret = svm_map(svm, m->args.start, m->map, m->nr);
-	mutex_unlock(&svm->gm.map_lock);
+	mutex_unlock(&svm->gm.map_lock[0]);
 	return ret;
 }
 

@@ -98,7 +98,7 @@ int svm_map(struct svm *svm, unsigned long start, const u64 *map,
 	unsigned int i = 0, run = 0, n = 0, order;
 	int ret = 0;
 
-	lockdep_assert_held(&svm->gm.map_lock);
+	lockdep_assert_held(&svm->gm.map_lock[0]);
 	while (i < nr && !ret) {
 		if (!(map[i] & MOVE_MAP)) {
 			i++;
@@ -176,7 +176,7 @@ static bool svm_invalidate(struct mmu_interval_notifier *mni,
 	if (!mmu_notifier_range_blockable(range))
 		return false;
 
-	mutex_lock(&svm->gm.map_lock);
+	mutex_lock(&svm->gm.map_lock[0]);
 	mmu_interval_set_seq(mni, seq);
 	list_for_each_entry(m, &svm->moves, link)
 		if (m->task != current && range->start < m->args.end &&
@@ -188,7 +188,7 @@ static bool svm_invalidate(struct mmu_interval_notifier *mni,
 		svm_unmap_host(svm, range->start >> PAGE_SHIFT,
 			       (range->end - 1) >> PAGE_SHIFT);
 	}
-	mutex_unlock(&svm->gm.map_lock);
+	mutex_unlock(&svm->gm.map_lock[0]);
 	return true;
 }
 
@@ -221,7 +221,7 @@ int npu_gmem_attach(struct npu_ctx *ctx, unsigned int flags)
 	svm->mm = current->mm;
 	svm->gdev = gdev;
 	svm->gm.drvdata = ctx;
-	mutex_init(&svm->gm.map_lock);
+	mutex_init(&svm->gm.map_lock[0]);
 	xa_init(&svm->windows);
 	xa_init(&svm->host);
 	INIT_LIST_HEAD(&svm->moves);

@@ -23,6 +23,10 @@
  * replaces the link only: the table is emptied and waits in the xarray, which
  * is how pmap_prepare's promise holds until pmap_destroy.
  *
+ * Different 2 MiB are changed at the same time (map_concurrent): each has its
+ * table of level 0 and its entry in that of level 1, and of the latter's
+ * count, which is atomic, what is its own does not change.
+ *
  * Nothing under the map lock, and nothing in tlb_invl, allocates, takes
  * prepare_lock or waits for more than the hardware.
  */
@@ -45,14 +49,14 @@ static_assert(NPU_PT_SHIFT(0) == PAGE_SHIFT);
  * struct npu_table - the CPU's side of one page table
  * @addr: local address
  * @pte: entries; only written
- * @nr: entries that are pages; map lock
+ * @nr: entries that are pages; a table of level 1 is of several locks
  * @flags: low byte of each entry without the device's own bits; map lock for
  *         levels 0 and 1, unused above
  */
 struct npu_table {
 	u64 addr;
 	void __iomem *pte;
-	unsigned int nr;
+	atomic_t nr;
 	u8 flags[NPU_PT_ENTRIES];
 };
 
@@ -197,9 +201,12 @@ static void npu_table_free(struct npu_pmap *pmap, struct npu_table *table)
 static void npu_pte_set(struct npu_table *table, unsigned int level,
 			unsigned int i, u64 pte)
 {
-	table->nr -= npu_flags_leaf(level, table->flags[i]);
+	int leaf = npu_flags_leaf(level, pte & NPU_PTE_FLAGS);
+
+	leaf -= npu_flags_leaf(level, table->flags[i]);
+	if (leaf)
+		atomic_add(leaf, &table->nr);
 	table->flags[i] = pte & NPU_PTE_FLAGS;
-	table->nr += npu_flags_leaf(level, table->flags[i]);
 	writeq(pte, table->pte + i * sizeof(pte));
 }
 
@@ -245,12 +252,16 @@ static void npu_table_span(const struct npu_table *table, unsigned int level,
 static bool npu_table_clear(struct npu_table *table, unsigned int level,
 			    unsigned int first, unsigned int last)
 {
-	unsigned int i, had = table->nr;
+	bool found = false;
+	unsigned int i;
 
-	for (i = first; i <= last && table->nr; i++)
-		if (npu_flags_leaf(level, table->flags[i]))
-			npu_pte_set(table, level, i, 0);
-	return table->nr != had;
+	for (i = first; i <= last && atomic_read(&table->nr); i++) {
+		if (!npu_flags_leaf(level, table->flags[i]))
+			continue;
+		npu_pte_set(table, level, i, 0);
+		found = true;
+	}
+	return found;
 }
 
 static bool npu_table_protect(struct npu_table *table, unsigned int level,
@@ -308,7 +319,7 @@ static bool npu_table_for_range(struct npu_table *table, unsigned int level,
 {
 	unsigned int first, last;
 
-	if (!table || !table->nr)
+	if (!table || !atomic_read(&table->nr))
 		return false;
 	npu_table_span(table, level, key, start, end, &first, &last);
 	return fn(table, level, first, last);
@@ -493,7 +504,7 @@ static void npu_map_2m(struct npu_pmap *pmap, struct npu_table *dir,
 
 	/* Small pages that it replaces must not come back with the table. */
 	table = xa_load(&pmap->tables[0], npu_pt_key(0, va));
-	if (table && table->nr)
+	if (table && atomic_read(&table->nr))
 		npu_table_clear(table, 0, 0, NPU_PT_ENTRIES - 1);
 }
 
@@ -618,6 +629,7 @@ static void npu_tlb_invl_coalesced(struct gm_context *gm,
 
 const struct gm_mmu npu_mmu = {
 	.pgsize_bitmap		= SZ_4K | SZ_64K | SZ_2M,
+	.map_concurrent		= true,
 	.pmap_create		= npu_pmap_create,
 	.pmap_destroy		= npu_pmap_destroy,
 	.pmap_prepare		= npu_pmap_prepare,

@@ -112,10 +112,11 @@ struct gm_copy {
  * One constant instance a driver; gm_dev_create() checks that the required
  * members are there.  "Map lock" is the lock of the context's device page
  * table: the core holds it, so that the calls under it never overlap for one
- * context.  It is taken inside MMU notifiers, where @tlb_invl is called as
- * well.  That and the members under the map lock must therefore not allocate
- * memory that can enter reclaim, nor take a lock that is held while somebody
- * does, and must not wait for a page fault or for a job of the device.
+ * context, unless the driver allows that (@map_concurrent).  It is taken inside
+ * MMU notifiers, where @tlb_invl is called as well.  That and the members under
+ * the map lock must therefore not allocate memory that can enter reclaim, nor
+ * take a lock that is held while somebody does, and must not wait for a page
+ * fault or for a job of the device.
  */
 struct gm_mmu {
 	/**
@@ -124,6 +125,17 @@ struct gm_mmu {
 	 * and ignores other bits.
 	 */
 	unsigned long pgsize_bitmap;
+
+	/**
+	 * @map_concurrent: The members under the map lock may be called at the
+	 * same time for one context, for different 2 MiB of addresses.
+	 *
+	 * Optional.  A call is then either for a range within 2 MiB, aligned,
+	 * of which no other is, or has the device page table for itself.  For
+	 * drivers whose tables of 2 MiB can be changed independently; threads
+	 * of one process then need not wait for each other.
+	 */
+	bool map_concurrent;
 
 	/**
 	 * @pmap_create: Make an empty device page table for @ctx, to be kept
@@ -351,6 +363,9 @@ void gm_as_destroy(struct gm_as *as);
 
 #define GM_DEFERRED_RANGES	8
 
+/* Locks of a device page table; lockdep tells eight of a kind apart. */
+#define GM_MAP_LOCKS		8
+
 /**
  * struct gm_context - a device attached to an address space
  * @gdev: the device
@@ -373,7 +388,7 @@ struct gm_context {
 	unsigned long born;		/* count of contexts before it */
 	struct list_head dev_link;	/* gdev->lock */
 
-	struct mutex map_lock;		/* translations on the device */
+	struct mutex map_lock[GM_MAP_LOCKS];	/* see gm_ctx_lock() */
 	unsigned long prepared;		/* see gm_ctx_prepare() */
 
 	/* Range invalidation in progress, as KVM counts it. */

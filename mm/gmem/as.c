@@ -121,6 +121,7 @@ static struct gm_context *gm_context_alloc(struct gm_as *as,
 					   unsigned int flags, void *drvdata)
 {
 	struct gm_context *ctx = kzalloc(sizeof(*ctx), GFP_KERNEL_ACCOUNT);
+	unsigned int i;
 
 	if (!ctx)
 		return NULL;
@@ -131,7 +132,8 @@ static struct gm_context *gm_context_alloc(struct gm_as *as,
 	ctx->drvdata = drvdata;
 	INIT_LIST_HEAD(&ctx->as_link);
 	INIT_LIST_HEAD(&ctx->dev_link);
-	mutex_init(&ctx->map_lock);
+	for (i = 0; i < GM_MAP_LOCKS; i++)
+		mutex_init(&ctx->map_lock[i]);
 	spin_lock_init(&ctx->inval_lock);
 	init_waitqueue_head(&ctx->inval_wait);
 	xa_init(&ctx->windows);

@@ -618,6 +618,23 @@ int gm_as_prepare(struct gm_as *as, struct gm_context *ctx,
 		  unsigned long end, struct gm_prepared *prepared);
 void gm_as_unmap(struct gm_as *as, const struct gm_dev *gdev,
 		 unsigned long start, unsigned long end);
+unsigned int gm_ctx_locks(const struct gm_context *ctx, unsigned long start,
+			  unsigned long end, unsigned int *last);
+bool gm_ctx_trylock(struct gm_context *ctx, unsigned long start,
+		    unsigned long end);
+void gm_ctx_lock(struct gm_context *ctx, unsigned long start,
+		 unsigned long end);
+void gm_ctx_unlock(struct gm_context *ctx, unsigned long start,
+		   unsigned long end);
+#ifdef CONFIG_LOCKDEP
+void gm_ctx_assert_locked(struct gm_context *ctx, unsigned long start,
+			  unsigned long end);
+#else
+static inline void gm_ctx_assert_locked(struct gm_context *ctx,
+					unsigned long start, unsigned long end)
+{
+}
+#endif
 int gm_ctx_inval_register(struct gm_context *ctx);
 void gm_ctx_inval_unregister(struct gm_context *ctx);
 void gm_ctx_inval_wait(struct gm_context *ctx, unsigned long start,

@@ -181,6 +181,7 @@ static int gm_advise_share(struct mm_struct *mm, unsigned long start,
  * @drained: other CPUs' LRU batches, with their references, were emptied
  * @piece: first byte of the last piece that did not move at once
  * @clear: how far what stands in the way of it was looked for
+ * @found: something did
  * @full_at: address for which the device had no room
  * @full: how often it had none for that address
  */
@@ -193,14 +194,14 @@ struct gm_advice {
 	bool drained;
 	unsigned long piece;
 	unsigned long clear;
+	bool found;
 	unsigned long full_at;
 	unsigned int full;
 };
 
 /*
  * A page that was touched a moment ago has a reference in an LRU batch.  All
- * CPUs are asked once a call: what it waits for was mostly touched before, or
- * by gm_prefetch_clear(), which has them asked again.
+ * CPUs are asked once a call: what it waits for was mostly touched before.
  *
  * Return: false when nobody is left to ask.
  */
@@ -392,14 +393,32 @@ static int gm_prefetch_clear(struct gm_advice *a, struct vm_area_struct *vma,
 			a->clear = end;
 		else
 			a->clear += PAGE_SIZE;
-		/* What came in now is in a batch of this CPU, or was. */
-		a->drained = false;
+		a->found = true;
 		if (fatal_signal_pending(current))
 			return -EINTR;
 		if (mmap_lock_is_contended(a->mm))
 			return -EAGAIN;
 	}
 	return 0;
+}
+
+/*
+ * Nothing is in the way of the piece at *@addr any more.  But what came in is in
+ * a batch for the LRU, of the CPU that this ran on then.
+ *
+ * Return: true when the piece has moved as a whole.
+ */
+static bool gm_prefetch_cleared(struct gm_advice *a, struct vm_area_struct *vma,
+				unsigned long *addr, unsigned long end)
+{
+	unsigned long pos = *addr;
+
+	gm_migrate_range(a->as, a->hnode, vma, addr, end);
+	if (*addr > pos)
+		return true;
+	lru_add_drain_all();
+	gm_migrate_range(a->as, a->hnode, vma, addr, end);
+	return *addr > pos;
 }
 
 /* Move what can be moved at once, of what begins at *@addr. */
@@ -412,6 +431,7 @@ static int gm_prefetch_some(struct gm_advice *a, struct vm_area_struct *vma,
 	unsigned long start = ALIGN_DOWN(*addr, size);
 	unsigned long stop = min(end, start + size);
 	unsigned long pos = *addr;
+	int ret;
 
 	if (start != a->piece) {
 		/* Prepare little for what comes after a piece that refused. */
@@ -422,10 +442,16 @@ static int gm_prefetch_some(struct gm_advice *a, struct vm_area_struct *vma,
 			return 0;
 		a->piece = start;
 		a->clear = pos;
+		a->found = false;
 	}
+	ret = gm_prefetch_clear(a, vma, stop);
+	if (ret)
+		return ret;
+	if (a->found && gm_prefetch_cleared(a, vma, addr, stop))
+		return 0;
 	/* What refuses as a whole even then goes in parts. */
-	return gm_prefetch_clear(a, vma, stop) ?:
-	       gm_prefetch_step(a, vma, addr);
+	a->found = false;
+	return gm_prefetch_step(a, vma, addr);
 }
 
 static int gm_prefetch_vma(struct gm_advice *a, struct vm_area_struct *vma,

@@ -14,6 +14,7 @@
  * on the device's list of dead runs until the worker is through.
  * Host memory has a mechanism of its own, see remote.c.
  */
+#include <linux/hash.h>
 #include <linux/mmu_notifier.h>
 #include <linux/sched/mm.h>
 
@@ -21,6 +22,88 @@
 
 /* Translations gathered on the stack for one call of peer_map. */
 #define GM_MAP_BATCH	16
+
+/*
+ * The map lock
+ *
+ * One lock for the device page table, or, if the driver can have different 2 MiB
+ * of it changed at a time, one of several that their addresses choose.  Who
+ * changes more than 2 MiB takes all of them, in order.
+ *
+ * Return: the first lock for [@start, @end), and in *@last the last one.
+ */
+unsigned int gm_ctx_locks(const struct gm_context *ctx, unsigned long start,
+			  unsigned long end, unsigned int *last)
+{
+	const unsigned int shift = PAGE_SHIFT + GM_ORDER_2M;
+
+	*last = 0;
+	if (!ctx->gdev->mmu->map_concurrent)
+		return 0;
+	if (start >> shift == (end - 1) >> shift)
+		return *last = hash_long(start >> shift, ilog2(GM_MAP_LOCKS));
+	*last = GM_MAP_LOCKS - 1;
+	return 0;
+}
+
+/**
+ * gm_ctx_lock() - lock a part of the device page table
+ * @ctx: context
+ * @start: first address
+ * @end: end of the range
+ *
+ * Context: May sleep. Taken in MMU notifiers and so in reclaim.
+ */
+void gm_ctx_lock(struct gm_context *ctx, unsigned long start,
+		 unsigned long end)
+{
+	unsigned int i, last;
+
+	for (i = gm_ctx_locks(ctx, start, end, &last); i <= last; i++)
+		mutex_lock_nested(&ctx->map_lock[i], i);
+}
+
+/**
+ * gm_ctx_unlock() - the reverse of gm_ctx_lock()
+ * @ctx: context
+ * @start: as for gm_ctx_lock()
+ * @end: as for gm_ctx_lock()
+ */
+void gm_ctx_unlock(struct gm_context *ctx, unsigned long start,
+		   unsigned long end)
+{
+	unsigned int i, last;
+
+	for (i = gm_ctx_locks(ctx, start, end, &last); i <= last; i++)
+		mutex_unlock(&ctx->map_lock[i]);
+}
+
+/* Context: Any context. */
+bool gm_ctx_trylock(struct gm_context *ctx, unsigned long start,
+		    unsigned long end)
+{
+	unsigned int i, last, first = gm_ctx_locks(ctx, start, end, &last);
+
+	for (i = first; i <= last; i++) {
+		if (mutex_trylock(&ctx->map_lock[i]))
+			continue;
+		while (i-- > first)
+			mutex_unlock(&ctx->map_lock[i]);
+		return false;
+	}
+	return true;
+}
+
+#ifdef CONFIG_LOCKDEP
+void gm_ctx_assert_locked(struct gm_context *ctx, unsigned long start,
+			  unsigned long end)
+{
+	unsigned int i, last;
+
+	for (i = gm_ctx_locks(ctx, start, end, &last); i <= last; i++)
+		lockdep_assert_held(&ctx->map_lock[i]);
+}
+#endif
 
 /* A translation that is removed in part goes whole, up to the largest size. */
 static struct gm_range gm_range_grown(unsigned long start, unsigned long end)
@@ -59,10 +142,10 @@ static void gm_ctx_change(struct gm_context *ctx, unsigned long start,
 					 unsigned long start,
 					 unsigned long end))
 {
-	mutex_lock(&ctx->map_lock);
+	gm_ctx_lock(ctx, start, end);
 	if (!ctx->dead)
 		change(ctx, start, end);
-	mutex_unlock(&ctx->map_lock);
+	gm_ctx_unlock(ctx, start, end);
 	gm_ctx_flush(ctx, start, end);
 }
 
@@ -180,7 +263,7 @@ int gm_ctx_map_block(struct gm_context *ctx, struct vm_area_struct *vma,
 	if (start > base || end < gm_block_end(block))
 		gm_ctx_change(ctx, start, end, ctx->gdev->mmu->peer_unmap);
 
-	mutex_lock(&ctx->map_lock);
+	gm_ctx_lock(ctx, start, end);
 	if (ctx->dead) {
 		ret = -ESRCH;
 	} else if (gm_ctx_inval_blocked(ctx, start, end)) {
@@ -191,7 +274,7 @@ int gm_ctx_map_block(struct gm_context *ctx, struct vm_area_struct *vma,
 				       order);
 		failed = ret;
 	}
-	mutex_unlock(&ctx->map_lock);
+	gm_ctx_unlock(ctx, start, end);
 	if (failed)
 		gm_ctx_change(ctx, start, end, ctx->gdev->mmu->peer_unmap);
 	return ret;
@@ -312,7 +395,7 @@ static void gm_ctx_unmap_ranges(struct gm_context *ctx,
 	struct gm_range grown[GM_DEFERRED_RANGES];
 	unsigned int i;
 
-	lockdep_assert_held(&ctx->map_lock);
+	gm_ctx_assert_locked(ctx, 0, ULONG_MAX);
 
 	for (i = 0; i < nr; i++) {
 		mmu->peer_unmap(ctx, ranges[i].start, ranges[i].end);
@@ -335,7 +418,7 @@ static void gm_inval_work(struct work_struct *work)
 	unsigned long dead = GM_LOC_NONE;
 	unsigned int nr;
 
-	mutex_lock(&ctx->map_lock);
+	gm_ctx_lock(ctx, 0, ULONG_MAX);
 	spin_lock(&ctx->inval_lock);
 	nr = ctx->nr_deferred;
 	memcpy(ranges, ctx->deferred, nr * sizeof(*ranges));
@@ -343,7 +426,7 @@ static void gm_inval_work(struct work_struct *work)
 	spin_unlock(&ctx->inval_lock);
 	if (!ctx->dead)
 		gm_ctx_unmap_ranges(ctx, ranges, nr);
-	mutex_unlock(&ctx->map_lock);
+	gm_ctx_unlock(ctx, 0, ULONG_MAX);
 
 	spin_lock(&gdev->dead_lock);
 	if (!--gdev->deferred) {
@@ -453,14 +536,14 @@ static void gm_inval_release(struct mmu_notifier *mn, struct mm_struct *mm)
 {
 	struct gm_context *ctx = container_of(mn, struct gm_context, notifier);
 
-	mutex_lock(&ctx->map_lock);
+	gm_ctx_lock(ctx, 0, ULONG_MAX);
 	if (!ctx->dead) {
 		ctx->gdev->mmu->peer_unmap(ctx, 0, ULONG_MAX);
 		gm_ctx_flush(ctx, 0, ULONG_MAX);
 		/* Not earlier: gm_inval_work() then has nothing to wait for. */
 		ctx->dead = true;
 	}
-	mutex_unlock(&ctx->map_lock);
+	gm_ctx_unlock(ctx, 0, ULONG_MAX);
 }
 
 /*
@@ -478,10 +561,10 @@ static int gm_inval_young(struct mmu_notifier *mn, unsigned long start,
 	/* To miss one that is being made costs a fault at most. */
 	if (!mmu->harvest_accessed || data_race(xa_empty(&ctx->windows)))
 		return 0;
-	if (!mutex_trylock(&ctx->map_lock))
+	if (!gm_ctx_trylock(ctx, start, end))
 		return 1;
 	young = !ctx->dead && mmu->harvest_accessed(ctx, start, end, clear);
-	mutex_unlock(&ctx->map_lock);
+	gm_ctx_unlock(ctx, start, end);
 	return young;
 }
 
@@ -512,12 +595,15 @@ static const struct mmu_notifier_ops gm_notifier_ops = {
  */
 int gm_ctx_inval_register(struct gm_context *ctx)
 {
+	unsigned int i;
+
 	/*
 	 * The map lock is taken in notifiers and so in reclaim; say so once,
 	 * for lockdep to report an allocation under it the first time.
 	 */
 	fs_reclaim_acquire(GFP_KERNEL);
-	might_lock(&ctx->map_lock);
+	for (i = 0; i < GM_MAP_LOCKS; i++)
+		might_lock_nested(&ctx->map_lock[i], i);
 	fs_reclaim_release(GFP_KERNEL);
 
 	INIT_WORK(&ctx->inval_work, gm_inval_work);

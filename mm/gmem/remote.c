@@ -32,8 +32,8 @@
  * @notifier: over the whole window
  * @ctx: context
  * @start: first byte
- * @mapped: pages that are mapped; map_lock
- * @dma: their DMA addresses; map_lock
+ * @mapped: pages that are mapped; map lock
+ * @dma: their DMA addresses; map lock
  */
 struct gm_window {
 	struct mmu_interval_notifier notifier;
@@ -49,6 +49,11 @@ struct gm_window {
  * cache could be synchronised.
  */
 #define GM_WINDOW_DMA_ATTRS	DMA_ATTR_SKIP_CPU_SYNC
+
+static unsigned long gm_window_end(const struct gm_window *w)
+{
+	return w->start + (PAGE_SIZE << GM_ORDER_2M);
+}
 
 static unsigned long gm_window_index(unsigned long addr)
 {
@@ -67,15 +72,14 @@ static void gm_window_clear(struct gm_window *w, unsigned long from,
 	struct gm_context *ctx = w->ctx;
 	unsigned long start = w->start;
 
-	lockdep_assert_held(&ctx->map_lock);
+	gm_ctx_assert_locked(ctx, start, gm_window_end(w));
 
 	if (find_next_bit(w->mapped, end, from) >= end)
 		return;
 	ctx->gdev->mmu->peer_unmap(ctx, start + (from << PAGE_SHIFT),
 				   start + (end << PAGE_SHIFT));
 	/* A neighbour of another kind may have gone with the range: flush it. */
-	ctx->gdev->mmu->tlb_invl(ctx, start,
-				 start + (PAGE_SIZE << GM_ORDER_2M));
+	ctx->gdev->mmu->tlb_invl(ctx, start, gm_window_end(w));
 	for_each_set_bit_from(from, w->mapped, end) {
 		gm_window_dma_unmap(ctx, w->dma[from]);
 		__clear_bit(from, w->mapped);
@@ -87,18 +91,17 @@ static bool gm_window_invalidate(struct mmu_interval_notifier *mni,
 				 unsigned long seq)
 {
 	struct gm_window *w = container_of(mni, struct gm_window, notifier);
-	unsigned long end = w->start + (PAGE_SIZE << GM_ORDER_2M);
+	unsigned long end = min(range->end, gm_window_end(w));
 	unsigned long from = max(range->start, w->start);
 
 	if (!mmu_notifier_range_blockable(range))
 		return false;
 
-	end = min(range->end, end);
-	mutex_lock(&w->ctx->map_lock);
+	gm_ctx_lock(w->ctx, w->start, gm_window_end(w));
 	mmu_interval_set_seq(mni, seq);
 	gm_window_clear(w, (from - w->start) >> PAGE_SHIFT,
 			(end - w->start + PAGE_SIZE - 1) >> PAGE_SHIFT);
-	mutex_unlock(&w->ctx->map_lock);
+	gm_ctx_unlock(w->ctx, w->start, gm_window_end(w));
 	return true;
 }
 
@@ -221,14 +224,14 @@ static int gm_window_map(struct gm_window *w, unsigned long addr, bool write,
 		return -EIO;
 	}
 
-	mutex_lock(&ctx->map_lock);
+	gm_ctx_lock(ctx, w->start, gm_window_end(w));
 	if (mmu_interval_read_retry(&w->notifier, seq))
 		ret = -EAGAIN;
 	else if (ctx->dead)
 		ret = -ESRCH;
 	else
 		ret = gm_window_set(w, &map, page, dma);
-	mutex_unlock(&ctx->map_lock);
+	gm_ctx_unlock(ctx, w->start, gm_window_end(w));
 	if (ret)
 		gm_window_dma_unmap(ctx, dma);
 	return ret == -EEXIST ? 0 : ret;
@@ -389,9 +392,9 @@ void gm_remote_destroy(struct gm_context *ctx)
 
 	xa_for_each(&ctx->windows, index, w) {
 		mmu_interval_notifier_remove(&w->notifier);
-		mutex_lock(&ctx->map_lock);
+		gm_ctx_lock(ctx, w->start, gm_window_end(w));
 		gm_window_clear(w, 0, GM_CHUNK_PAGES);
-		mutex_unlock(&ctx->map_lock);
+		gm_ctx_unlock(ctx, w->start, gm_window_end(w));
 		kvfree(w);
 	}
 	xa_destroy(&ctx->windows);
